@@ -1,0 +1,1 @@
+"""Ares: a training pipeline for trading models."""

@@ -1,0 +1,41 @@
+"""Fixtures and Hypothesis profiles that every test shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from ares.market.bars import Bars
+
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("dev", max_examples=30, **_COMMON)
+settings.register_profile("ci", max_examples=60, derandomize=True, print_blob=True, **_COMMON)
+settings.register_profile("laws", max_examples=500, **_COMMON)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "dev")
+)
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real market data beside the checkout: skipped where absent, required in CI."""
+    if not _SHARED.is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"real market data must be at {_SHARED} when CI=true")
+        pytest.skip("no real market data beside this checkout")
+    return _SHARED
+
+
+@pytest.fixture(scope="session")
+def sample_bars() -> Bars:
+    """The embedded sample: daily Nasdaq Composite bars, 1999 to 2018."""
+    from ares.market.sources import sample
+
+    return sample()
