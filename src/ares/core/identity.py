@@ -221,5 +221,7 @@ def _array(value: npt.NDArray[Any]) -> tuple[str, bytes]:
         if dtype.kind == "f":
             canonical[np.isnan(canonical)] = np.nan
     head = f"{canonical.dtype.str}{value.shape}|".encode()
-    body = hashlib.blake2b(np.ascontiguousarray(canonical).data, digest_size=DIGEST_BYTES)
+    if dtype.kind in "mM":
+        canonical = canonical.view("<i8")
+    body = hashlib.blake2b(canonical.data, digest_size=DIGEST_BYTES)
     return "array", head + body.digest()

@@ -123,7 +123,8 @@ def to_toml(tree: Mapping[str, Any], origins: Mapping[str, str] | None = None) -
 def _toml_value(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=True)  # bool, int, float and str read the same in TOML
+    # JSON's bool, int, float and str read the same in TOML, but for the escape of DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _tables(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Tree]]:
