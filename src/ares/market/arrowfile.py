@@ -1,0 +1,268 @@
+"""Parquet and Feather into columns, with caps taken from the footer before anything is decoded."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ares.core.errors import DataError
+from ares.market.columns import (
+    HOW_TO_DECLARE,
+    PRICES,
+    ROLES,
+    Layout,
+    check_width,
+    named_layout,
+)
+from ares.market.table import ZONED, Table, as_array, guarded, whole_times
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from ares.core.types import Float64Array
+
+MAX_ROWS: Final = 200_000_000
+MAX_RATIO: Final = 200
+FREE_BYTES: Final = 64 * 1024**2
+"""Decoded sizes up to this one are harmless whatever the ratio."""
+MAX_FOOTER: Final = 16 * 1024**2
+DECIMALS_KEY: Final = b"ares.decimals"
+"""Schema metadata: JSON object, column name to the decimals its float32 values stand for."""
+
+_ROW_BYTES: Final = 8 * len(ROLES)
+_PARQUET: Final = b"PAR1"
+_ARROW: Final = b"ARROW1"
+_OLD_FEATHER: Final = b"FEA1"
+
+
+def read_parquet(path: Path, *, columns: tuple[str, ...] | None = None) -> Table:
+    """Read the six columns of one Parquet file; others are never decoded.
+
+    Args:
+        path: The file.
+        columns: Declared order of its columns; without it they are found by name.
+
+    Raises:
+        DataError: The file is damaged, hostile, or holds no bars.
+    """
+    import pyarrow.parquet as pq
+
+    where = str(path)
+    with guarded(where):
+        _check_parquet_frame(path, where)
+        with pq.ParquetFile(
+            path, thrift_string_size_limit=MAX_FOOTER, thrift_container_size_limit=1_000_000
+        ) as file:
+            _check_footer(file.metadata, path.stat().st_size, where)
+            schema = file.schema_arrow
+            layout = _layout(schema, columns, where)
+            names = [schema.names[position] for position in layout.positions]
+            table = file.read(columns=names)
+    return _table(table, schema, layout, where)
+
+
+def read_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Table:
+    """Read the six columns of one Feather (Arrow IPC) file; others are never decoded.
+
+    Args:
+        path: The file.
+        columns: Declared order of its columns; without it they are found by name.
+
+    Raises:
+        DataError: The file is damaged, hostile, or holds no bars.
+    """
+    import pyarrow as pa
+
+    where = str(path)
+    with guarded(where), path.open("rb") as file:
+        _check_feather_frame(file.read(8), where)
+        schema = pa.ipc.open_file(path.open("rb")).schema
+        layout = _layout(schema, columns, where)
+        options = pa.ipc.IpcReadOptions(included_fields=sorted(layout.positions))
+        cap = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+        batches: list[pa.RecordBatch] = []
+        rows = 0
+        reader = pa.ipc.open_file(path.open("rb"), options=options)
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            batch.validate(full=True)
+            rows += batch.num_rows
+            if rows > MAX_ROWS or rows * _ROW_BYTES > cap:
+                raise DataError(f"a compressed file may expand {MAX_RATIO}-fold", where=where)
+            batches.append(batch)
+        table = pa.Table.from_batches(batches, schema=reader.schema)
+    return _table(table, schema, layout, where)
+
+
+def restored(values: Float64Array, decimals: int) -> Float64Array:
+    """The float64 nearest to the decimal text of `decimals` places that float32 values stood for.
+
+    Raises:
+        DataError: `decimals` is not within 0 to 15.
+    """
+    if not 0 <= decimals <= 15:
+        raise DataError("decimals must be within 0 to 15", value=decimals)
+    scale = float(10**decimals)
+    result: Float64Array = np.rint(values * scale) / scale
+    return result
+
+
+def _check_parquet_frame(path: Path, where: str) -> None:
+    """Magic bytes at both ends and a footer that fits between them."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size == 0:
+            raise DataError("the file is empty", where=where)
+        if file.read(4) != _PARQUET:
+            raise DataError("this is no Parquet file", where=where)
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+    footer = int.from_bytes(tail[:4], "little")
+    if size < 12 or tail[4:] != _PARQUET or footer > min(size - 12, MAX_FOOTER):
+        raise DataError(
+            "the Parquet file has no valid footer",
+            where=where,
+            remedy="The file is truncated; fetch it again.",
+        )
+
+
+def _check_footer(metadata: Any, size: int, where: str) -> None:
+    """Refuse what the footer says would be too much to decode, or contradicts itself."""
+    check_width(metadata.num_columns, where)
+    rows = metadata.num_rows
+    if not 0 <= rows <= MAX_ROWS:
+        raise DataError(f"a file of bars may have {MAX_ROWS} rows", where=where, value=rows)
+    decoded = rows * _ROW_BYTES
+    counted = 0
+    for group in range(metadata.num_row_groups):
+        block = metadata.row_group(group)
+        counted += block.num_rows
+        for index in range(block.num_columns):
+            chunk = block.column(index)
+            decoded = max(decoded, chunk.total_uncompressed_size)
+            inside = 0 <= chunk.total_compressed_size <= size
+            if not inside or chunk.total_uncompressed_size < 0:
+                raise DataError("the Parquet footer contradicts the file", where=where)
+            if chunk.num_values != block.num_rows:
+                raise DataError(
+                    "columns must be flat: one value per row",
+                    where=f"{where}, column {str(chunk.path_in_schema)[:40]}",
+                )
+        total = sum(block.column(n).total_uncompressed_size for n in range(block.num_columns))
+        decoded = max(decoded, total)
+    if counted != rows:
+        raise DataError("the Parquet footer contradicts itself on its rows", where=where)
+    if decoded > max(FREE_BYTES, MAX_RATIO * size):
+        raise DataError(
+            f"a compressed file may expand {MAX_RATIO}-fold",
+            where=where,
+            value=f"{size} bytes that decode to {decoded}",
+        )
+
+
+def _check_feather_frame(head: bytes, where: str) -> None:
+    if not head:
+        raise DataError("the file is empty", where=where)
+    if head.startswith(_OLD_FEATHER):
+        raise DataError(
+            "Feather version 1 is not read", where=where, remedy="Write it again as version 2."
+        )
+    if not head.startswith(_ARROW):
+        raise DataError("this is no Feather file", where=where)
+
+
+def _layout(schema: pa.Schema, columns: tuple[str, ...] | None, where: str) -> Layout:
+    """Find the six columns and refuse types that bars do not have, before any is decoded."""
+    check_width(len(schema.names), where)
+    if columns is None:
+        layout = named_layout(schema.names, where)
+    elif len(columns) != len(schema.names):
+        raise DataError(
+            f"{len(columns)} columns are declared",
+            where=where,
+            value=f"{len(schema.names)} columns",
+            remedy=HOW_TO_DECLARE,
+        )
+    else:
+        layout = named_layout(columns, where)
+    for role, position in zip(ROLES, layout.positions, strict=True):
+        field = schema.field(position)
+        if not _is_plain(field.type, role) or schema.names.count(field.name) > 1:
+            raise DataError(
+                "a column of bars must hold plain numbers, or times for the timestamp",
+                where=f"{where}, column {layout.names[position]}",
+                value=str(field.type),
+            )
+    return layout
+
+
+def _is_plain(kind: pa.DataType, role: str) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return True
+    if role == "timestamp":
+        return (
+            pa.types.is_timestamp(kind)
+            or pa.types.is_date(kind)
+            or pa.types.is_string(kind)
+            or pa.types.is_large_string(kind)
+        )
+    return bool(pa.types.is_decimal(kind))
+
+
+def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Table:
+    """Convert the six decoded columns."""
+    import pyarrow as pa
+
+    if table.num_rows == 0:
+        raise DataError("the file holds no rows", where=where)
+    decimals = _decimals(schema.metadata, where)
+    with guarded(where):
+        by_name = dict(zip(ROLES, (schema.names[n] for n in layout.positions), strict=True))
+        values = {}
+        for role in PRICES:
+            column = table.column(by_name[role])
+            numbers = as_array(column.cast(pa.float64()))
+            if by_name[role] in decimals and pa.types.is_float32(column.type):
+                numbers = restored(numbers, decimals[by_name[role]])
+            values[role] = numbers
+        times = _times(table.column(by_name["timestamp"]), where)
+    return Table(timestamp=times, values=values, where=where, first_row=1)
+
+
+def _times(column: pa.ChunkedArray, where: str) -> Any:
+    """int64 of an unknown unit, or datetime64[ns] in UTC."""
+    import pyarrow as pa
+
+    place = f"{where}, column timestamp"
+    if column.null_count:
+        empty = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise DataError("a timestamp is empty", where=f"{where}, row {empty + 1}, column timestamp")
+    kind = column.type
+    if pa.types.is_integer(kind):
+        return as_array(column.cast(pa.int64()))
+    if pa.types.is_floating(kind):
+        return whole_times(as_array(column.cast(pa.float64())), place)
+    zone = None
+    if pa.types.is_timestamp(kind):
+        zone = kind.tz
+    elif not pa.types.is_date(kind) and ZONED.fullmatch(str(column[0])):
+        zone = "UTC"
+    return as_array(column.cast(pa.timestamp("ns", zone)))
+
+
+def _decimals(metadata: dict[bytes, bytes] | None, where: str) -> dict[str, int]:
+    """Decimals of float32 columns that `MemoryEfficientDataManager` wrote down."""
+    text = (metadata or {}).get(DECIMALS_KEY, b"{}")
+    try:
+        decimals = json.loads(text)
+    except ValueError:
+        decimals = None
+    if not isinstance(decimals, dict) or not all(type(n) is int for n in decimals.values()):
+        raise DataError("the note on decimals is damaged", where=where, value=text[:80])
+    return decimals
