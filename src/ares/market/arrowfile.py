@@ -16,7 +16,8 @@ from ares.market.columns import (
     check_width,
     named_layout,
 )
-from ares.market.table import ZONED, Table, as_array, guarded, whole_times
+from ares.market.raw import NO_TIME
+from ares.market.table import ZONED, Table, as_array, guarded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,10 +204,10 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...] | None, where: str) -> L
 def _is_plain(kind: pa.DataType, role: str) -> bool:
     import pyarrow as pa
 
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    if bool(pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return True
     if role == "timestamp":
-        return (
+        return bool(
             pa.types.is_timestamp(kind)
             or pa.types.is_date(kind)
             or pa.types.is_string(kind)
@@ -231,23 +232,19 @@ def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Ta
             if by_name[role] in decimals and pa.types.is_float32(column.type):
                 numbers = restored(numbers, decimals[by_name[role]])
             values[role] = numbers
-        times = _times(table.column(by_name["timestamp"]), where)
-    return Table(timestamp=times, values=values, where=where, first_row=1)
+        times = _times(table.column(by_name["timestamp"]))
+    return Table(timestamp=times, values=values, where=where)
 
 
-def _times(column: pa.ChunkedArray, where: str) -> Any:
+def _times(column: pa.ChunkedArray) -> Any:
     """int64 of an unknown unit, or datetime64[ns] in UTC."""
     import pyarrow as pa
 
-    place = f"{where}, column timestamp"
-    if column.null_count:
-        empty = int(np.flatnonzero(column.is_null().to_numpy())[0])
-        raise DataError("a timestamp is empty", where=f"{where}, row {empty + 1}, column timestamp")
     kind = column.type
     if pa.types.is_integer(kind):
-        return as_array(column.cast(pa.int64()))
+        return as_array(column.cast(pa.int64()).fill_null(NO_TIME))
     if pa.types.is_floating(kind):
-        return whole_times(as_array(column.cast(pa.float64())), place)
+        return as_array(column.cast(pa.float64()))
     zone = None
     if pa.types.is_timestamp(kind):
         zone = kind.tz

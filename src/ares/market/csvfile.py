@@ -7,8 +7,7 @@ times ever leaves this module, so hostile text in headers or spare columns has n
 from __future__ import annotations
 
 import csv
-import io
-import re
+import dataclasses
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -27,13 +26,17 @@ from ares.market.columns import (
     ochlv_layout,
     ohlcv_layout,
 )
-from ares.market.table import ISO, ZONED, Table, as_array, guarded, whole_times
+from ares.market.csvplain import TimeKind, read_plain, rows_of, time_kind
+from ares.market.raw import NO_TIME
+from ares.market.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
+
+    from ares.core.types import Int64Array
 
 MAX_LINE: Final = 64 * 1024
 MAX_BYTES: Final = 8 * 1024**3
@@ -47,9 +50,6 @@ _GZIP_ONLY: Final = 31  # zlib: a gzip header, largest window
 _BOM: Final = b"\xef\xbb\xbf"
 _WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 _STEP: Final = 4 * 1024**2
-_INTEGER: Final = re.compile(r"[+-]?\d{1,19}", re.ASCII)
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_EMPTY: Final = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "N/A", "NA", "#N/A"})
 
 
 def read_csv(
@@ -146,7 +146,7 @@ def _looks_like_header(cells: list[str], columns: tuple[str, ...] | None, where:
 
 
 def _is_value(cell: str) -> bool:
-    return any(pattern.fullmatch(cell) for pattern in (_NUMBER, ISO, ZONED))
+    return any(pattern.fullmatch(cell) for pattern in (NUMBER, ISO, ZONED))
 
 
 def _content(path: Path, where: str) -> bytes:
@@ -234,157 +234,82 @@ def _first_line(data: bytes, where: str) -> tuple[int, str]:
     raise DataError("the file is empty", where=where)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Reader:
     """The guarded bytes of one file, read under a layout."""
 
-    def __init__(
-        self,
-        data: bytes,
-        where: str,
-        start: int,
-        delimiter: str,
-        headed: bool,
-        date_format: str | None,
-    ) -> None:
-        self._data = data
-        self._where = where
-        self._start = start
-        self._delimiter = delimiter
-        self._headed = headed
-        self._date_format = date_format
+    data: bytes
+    where: str
+    start: int
+    delimiter: str
+    headed: bool
+    date_format: str | None
 
     def read(self, layout: Layout) -> Table:
-        """Parse the six columns of `layout`.
+        """Parse the six columns of `layout`, fast where every cell is in order.
 
         Raises:
-            DataError: A cell is text or empty, or rows differ in length.
+            DataError: Rows differ in length, or no timestamp can be read.
         """
-        import pyarrow as pa
-
-        time_type = self._time_type(layout)
+        kind = self._kind(layout)
         try:
-            with guarded(self._where):
-                table = self._parse(layout, time_type)
-        except DataError as error:
-            self._explain(layout, time_type)
-            raise error from None
-        if table.num_rows == 0:
-            raise DataError("the file holds a header but no rows", where=self._where)
+            with guarded(self.where):
+                table = self._parse(layout, kind)
+        except DataError:
+            if kind == "formatted":
+                raise
+            return read_plain(
+                self.data,
+                layout,
+                kind,
+                self.where,
+                delimiter=self.delimiter,
+                headed=self.headed,
+            )
         times = table.column("timestamp")
-        if times.null_count or pa.types.is_floating(times.type):
-            times = self._whole(times, layout)
         return Table(
-            timestamp=as_array(times),
+            timestamp=as_array(times.fill_null(NO_TIME) if kind == "integer" else times),
             values={name: as_array(table.column(name)) for name in PRICES},
-            where=self._where,
-            first_row=1 + self._headed + self._data.count(NEWLINE, 0, self._start),
+            where=self.where,
+            row_of=self._row_numbers(table.num_rows),
         )
 
-    def _parse(self, layout: Layout, time_type: pa.DataType) -> pa.Table:
+    def _kind(self, layout: Layout) -> TimeKind:
+        rows = rows_of(self.data, self.delimiter, self.headed)
+        if self.date_format is not None:
+            return "formatted"
+        return time_kind(rows, layout.position("timestamp"), self.where)
+
+    def _parse(self, layout: Layout, kind: TimeKind) -> pa.Table:
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
         names = [f"unused {n}" for n in range(layout.width)]
         for role, position in zip(ROLES, layout.positions, strict=True):
             names[position] = role
-        types = {name: pa.float64() for name in PRICES} | {"timestamp": time_type}
+        time_type = {"integer": pa.int64(), "number": pa.float64()}.get(
+            kind, pa.timestamp("ns", "UTC" if kind == "zoned" else None)
+        )
         return arrow_csv.read_csv(
-            pa.py_buffer(self._data).slice(self._start),
+            pa.py_buffer(self.data).slice(self.start),
             read_options=arrow_csv.ReadOptions(
-                column_names=names, skip_rows=int(self._headed), block_size=_STEP
+                column_names=names, skip_rows=int(self.headed), block_size=_STEP
             ),
-            parse_options=arrow_csv.ParseOptions(delimiter=self._delimiter),
+            parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=types,
+                column_types=dict.fromkeys(PRICES, pa.float64()) | {"timestamp": time_type},
                 include_columns=list(ROLES),
-                null_values=sorted(_EMPTY),
-                quoted_strings_can_be_null=True,
-                timestamp_parsers=[self._date_format] if self._date_format else None,
+                null_values=sorted(EMPTY),
+                timestamp_parsers=None if self.date_format is None else [self.date_format],
             ),
         )
 
-    def _time_type(self, layout: Layout) -> pa.DataType:
-        """Type of the timestamps, by the first of them."""
-        import pyarrow as pa
-
-        _, cells = next(self._rows(), (0, []))
-        position = layout.position("timestamp")
-        cell = cells[position].strip() if position < len(cells) else ""
-        if _INTEGER.fullmatch(cell):
-            return pa.int64()
-        if _NUMBER.fullmatch(cell):
-            return pa.float64()
-        return pa.timestamp("ns", "UTC" if ZONED.fullmatch(cell) else None)
-
-    def _whole(self, times: pa.ChunkedArray, layout: Layout) -> pa.ChunkedArray:
-        """Timestamps written as 1364774820000.0: whole numbers, or refused."""
-        import pyarrow as pa
-
-        if times.null_count:
-            self._explain(layout, times.type)
-            raise DataError("a timestamp is empty", where=self._where)
-        return pa.chunked_array([whole_times(as_array(times), f"{self._where}, column timestamp")])
-
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Row number in the file and cells of each data row that is not blank."""
-        lines = io.TextIOWrapper(
-            io.BytesIO(self._data), encoding="utf-8-sig", errors="replace", newline=""
-        )
-        reader = csv.reader(lines, delimiter=self._delimiter)
-        skip = int(self._headed)
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                if skip:
-                    skip -= 1
-                else:
-                    yield reader.line_num, cells
-
-    def _explain(self, layout: Layout, time_type: pa.DataType) -> None:
-        """Raise the error of the first bad cell; silent where the plain reading finds none."""
-        try:
-            for row, cells in self._rows():
-                place = f"{self._where}, row {row}"
-                if len(cells) != layout.width:
-                    raise DataError(
-                        f"every row must have {layout.width} columns",
-                        where=place,
-                        value=f"{len(cells)} columns",
-                    )
-                for role, position in zip(ROLES, layout.positions, strict=True):
-                    here = f"{place}, column {layout.names[position]}"
-                    if role == "timestamp":
-                        self._explain_time(cells[position].strip(), time_type, here)
-                    elif not _is_price(cells[position].strip()):
-                        raise DataError(
-                            "a price or volume must be a number",
-                            where=here,
-                            value=cells[position],
-                            remedy="Correct the cell, or remove the row.",
-                        )
-        except csv.Error as error:
-            raise DataError(f"the text is no CSV: {error}", where=self._where) from None
-
-    def _explain_time(self, cell: str, time_type: pa.DataType, where: str) -> None:
-        import pyarrow as pa
-
-        if cell in _EMPTY:
-            raise DataError("a timestamp is empty", where=where)
-        if self._date_format:
-            fits = True
-        elif pa.types.is_timestamp(time_type):
-            fits = (ISO if time_type.tz is None else ZONED).fullmatch(cell) is not None
-        else:
-            fits = (_INTEGER if pa.types.is_integer(time_type) else _NUMBER).fullmatch(
-                cell
-            ) is not None
-        if not fits:
-            raise DataError(
-                "timestamps must be whole numbers (s, ms, us or ns) or ISO 8601 dates,"
-                " all written one way",
-                where=where,
-                value=cell,
-            )
-
-
-def _is_price(cell: str) -> bool:
-    return cell in _EMPTY or _NUMBER.fullmatch(cell) is not None
+    def _row_numbers(self, rows: int) -> Int64Array:
+        """Row of the file of each data row; blank lines are counted, but are no rows."""
+        skipped = int(self.headed)
+        if b"\n\n" in self.data or b"\n\r\n" in self.data:
+            lines = self.data.split(NEWLINE)
+            numbers = [n for n, line in enumerate(lines, 1) if line.strip()][skipped:]
+            if len(numbers) == rows:
+                return np.array(numbers, dtype=np.int64)
+        return np.arange(1 + skipped, 1 + skipped + rows, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a file gave before anything was checked: six columns of one file."""
+"""What the file readers share: six columns of one file, and the patterns of their cells."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import AresError, DataError
+from ares.market.raw import CellProblem, RawBars, normalise_timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _DATE: Final = r"\d{4}-\d\d-\d\d([ T]\d\d(:?\d\d(:?\d\d(\.\d{1,9})?)?)?)?"
 ISO: Final = re.compile(_DATE, re.ASCII)
 ZONED: Final = re.compile(_DATE + r"(Z|[+-]\d\d(:?\d\d)?)", re.ASCII)
+INTEGER: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
+EMPTY: Final = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "N/A", "NA", "#N/A"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +33,19 @@ class Table:
     """Six columns of one file, in the file's order, unchecked.
 
     Attributes:
-        timestamp: int64 in an unknown unit, or datetime64[ns] in UTC.
-        values: open, high, low, close and volume, float64; an empty cell is NaN.
+        timestamp: Numbers in an unknown unit (int64 or float64), or datetime64[ns] in UTC.
+        values: open, high, low, close and volume, float64; NaN where a cell is empty or text.
         where: The file, for messages.
-        first_row: Row of the file that the first data row stands in, counted from 1.
+        row_of: Row of the file that each data row stands in, counted from 1; None: no offset.
+        problems: The first cells that hold neither a number nor a time.
         notes: What was recognised rather than declared.
     """
 
-    timestamp: npt.NDArray[np.int64] | npt.NDArray[np.datetime64]
+    timestamp: npt.NDArray[Any]
     values: dict[str, Float64Array]
     where: str
-    first_row: int
+    row_of: Int64Array | None = None
+    problems: tuple[CellProblem, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -48,6 +54,33 @@ class Table:
     def noted(self, note: str) -> Table:
         """The same table with one more note."""
         return dataclasses.replace(self, notes=(*self.notes, note))
+
+    def raw(self) -> RawBars:
+        """The rows with timestamps in ns.
+
+        Raises:
+            DataError: timestamps mix units.
+        """
+        times = self.timestamp
+        if times.dtype.kind == "M":
+            nanoseconds = times.astype("datetime64[ns]").view(np.int64)
+        else:
+            nanoseconds = normalise_timestamps(times, where=self._where_of)
+        return RawBars(
+            timestamp=nanoseconds,
+            open=self.values["open"],
+            high=self.values["high"],
+            low=self.values["low"],
+            close=self.values["close"],
+            volume=self.values["volume"],
+            files=(self.where,),
+            row_of=self.row_of,
+            problems=self.problems,
+        )
+
+    def _where_of(self, row: int) -> str:
+        number = row + 1 if self.row_of is None else int(self.row_of[row])
+        return f"{self.where}, row {number}, column timestamp"
 
 
 @contextlib.contextmanager
@@ -73,7 +106,7 @@ def guarded(where: str) -> Iterator[None]:
             where=where,
             remedy="The file is damaged, or larger than this machine can hold.",
         ) from None
-    except (pa.ArrowException, zlib.error, EOFError, OSError) as error:
+    except (pa.ArrowException, zlib.error, EOFError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
             f"the file cannot be read: {reason[0][:200]}",
@@ -85,19 +118,3 @@ def guarded(where: str) -> Iterator[None]:
 def as_array(column: Any) -> npt.NDArray[Any]:
     """One contiguous numpy array of a pyarrow column; an empty cell of a float is NaN."""
     return column.to_numpy()  # type: ignore[no-any-return]  # pyarrow has no types
-
-
-def whole_times(values: Float64Array, where: str) -> Int64Array:
-    """Timestamps that were written as floats, as int64.
-
-    Raises:
-        DataError: A value is not a whole number below 2**53.
-    """
-    bad = np.flatnonzero(~((values == np.floor(values)) & (np.abs(values) < 2.0**53)))
-    if bad.size:
-        raise DataError(
-            "timestamps must be whole numbers",
-            where=f"{where}, data row {int(bad[0]) + 1}",
-            value=float(values[bad[0]]),
-        )
-    return values.astype(np.int64)
