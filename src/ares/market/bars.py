@@ -16,20 +16,22 @@ from ares.core.errors import DataError
 from ares.core.identity import fingerprint
 from ares.market.calendars import parse_calendar
 from ares.market.door import DoorRules, clean
-from ares.market.quality import QualityReport
 from ares.market.raw import COLUMNS, RawBars
 from ares.market.timeframe import timeframe_ns
+from ares.store.codecs import register
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ares.core.types import Float64Array, Int64Array
+    from ares.market.quality import QualityReport
 
 Adjusted = Literal["none", "split", "total"]
 BadPrints = Literal["drop", "keep", "error"]
 _NO_GAPS: Final = np.empty((0, 3), dtype=np.int64)
 
 
+@register(schema=1)
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Bars:
     """Bars of one market, oldest first. Equal content has an equal `digest`.
@@ -91,7 +93,7 @@ class Bars:
         Raises:
             DataError: the key is not a slice, or its step is not 1.
         """
-        if not isinstance(key, slice) or key.step not in {None, 1}:
+        if getattr(key, "step", 0) not in {None, 1}:
             raise DataError(
                 "bars are cut in contiguous slices", value=key, remedy="Write bars[a:b]."
             )
@@ -246,7 +248,7 @@ def check_bars(
         strict=strict,
     )
     for name, text in (("symbol", symbol), ("exchange", exchange)):
-        if not isinstance(text, str) or not text.strip():
+        if not str(text or "").strip():
             raise DataError(f"a market needs a name of its {name}", value=text, where=name)
     cleaned, report = clean(raw, rules)
     bars = Bars(
@@ -263,6 +265,7 @@ def check_bars(
     return bars, report
 
 
+@register(schema=1)
 @dataclasses.dataclass(frozen=True, eq=False)
 class OpenedHoldout:
     """All bars of a market and the index at which its holdout starts."""
@@ -271,6 +274,7 @@ class OpenedHoldout:
     start: int
 
 
+@register(schema=1)
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Holdout:
     """The last share of a market, sealed: it has no prices until `open()` is called."""

@@ -115,20 +115,19 @@ def is_header(cells: Iterable[str]) -> bool:
     return sum(_plain(cell) in known for cell in cells) >= 3
 
 
-def ohlcv_layout(width: int) -> Layout:
-    """Layout of a file without header in the usual order, close last."""
-    return _ordered(ROLES, width)
+def ohlcv_layout() -> Layout:
+    """Six columns in the usual order, close last."""
+    return _ordered(ROLES)
 
 
-def ochlv_layout(width: int) -> Layout:
-    """Layout of a file without header in Bitfinex's order, close before high."""
-    return _ordered(("timestamp", "open", "close", "high", "low", "volume"), width)
+def ochlv_layout() -> Layout:
+    """Six columns in Bitfinex's order, close before high."""
+    return _ordered(("timestamp", "open", "close", "high", "low", "volume"))
 
 
 def kline_layout() -> Layout:
     """Layout of Binance's bulk dump of klines: twelve columns, the first six of them used."""
-    layout = _ordered(_KLINE, len(_KLINE))
-    return Layout(layout.positions, layout.width, layout.names, "columns of a Binance kline dump")
+    return _ordered(_KLINE)
 
 
 def check_width(width: int, where: str) -> None:
@@ -139,9 +138,10 @@ def check_width(width: int, where: str) -> None:
         )
 
 
-def _ordered(order: Sequence[str], width: int) -> Layout:
+def _ordered(order: tuple[str, ...]) -> Layout:
     positions = tuple(order.index(role) for role in ROLES)
-    return Layout(positions, width, tuple(order))
+    note = "columns without names, recognised as " + ",".join(order[: len(ROLES)])
+    return Layout(positions, len(order), order, note)
 
 
 def _plain(name: str) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import zlib
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from ares.market.columns import (
 from ares.market.csvplain import TimeKind, read_plain, rows_of, time_kind
 from ares.market.raw import NO_TIME
 from ares.market.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
+from ares.market.textfile import NEWLINE, STEP, blocks_of, first_line, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,19 +37,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ares.core.types import Int64Array
-
-MAX_LINE: Final = 64 * 1024
-MAX_BYTES: Final = 8 * 1024**3
-MAX_RATIO: Final = 200
-FREE_BYTES: Final = 64 * 1024**2
-"""Decompressed sizes up to this one are harmless whatever the ratio."""
-
-NEWLINE: Final = b"\n"
-_GZIP: Final = b"\x1f\x8b"
-_GZIP_ONLY: Final = 31  # zlib: a gzip header, largest window
-_BOM: Final = b"\xef\xbb\xbf"
-_WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
-_STEP: Final = 4 * 1024**2
 
 
 def read_csv(
@@ -66,8 +53,55 @@ def read_csv(
         DataError: The file cannot be read as bars; the message says where and why.
     """
     where = str(path)
-    data = _content(path, where)
-    start, first = _first_line(data, where)
+    reader, layout = _opened(text_of(path, where), where, columns, date_format)
+    return _read_unnamed(reader) if layout is None else reader.read(layout)
+
+
+def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterator[Table]:
+    """The rows of `read_csv` in file order, some ten thousand at a time, at constant memory.
+
+    A file whose columns have no names is read twice: which order fits is known at its end.
+
+    Raises:
+        DataError: As `read_csv`; rows before the fault have been given out by then.
+    """
+    where = str(path)
+    layout: Layout | None = None
+    reader: _Reader | None = None
+    for block, rows_before in blocks_of(path, where):
+        if reader is None:
+            reader, layout = _opened(block, where, columns, None)
+            if layout is None:
+                layout = _streamed_layout(path, reader)
+        else:
+            reader = dataclasses.replace(
+                reader, data=block, start=0, headed=False, rows_before=rows_before
+            )
+        if layout is not None and block.strip():
+            yield reader.read(layout)
+    if reader is None:
+        raise DataError("the file is empty", where=where)
+
+
+def _streamed_layout(path: Path, reader: _Reader) -> Layout:
+    """Which of the two orders of unnamed columns fits every row of a file."""
+    if reader.width != len(ROLES):
+        return _only_layout(reader)
+    fits = [True, True]
+    for number, (block, rows_before) in enumerate(blocks_of(path, reader.where)):
+        start = 0 if number else reader.start
+        part = dataclasses.replace(reader, data=block, start=start, rows_before=rows_before)
+        if block.strip():
+            for n, layout in enumerate((ohlcv_layout(), ochlv_layout())):
+                fits[n] = fits[n] and _ordered_everywhere(part.read(layout))
+    return _fitting(fits, reader.where)
+
+
+def _opened(
+    data: bytes, where: str, columns: tuple[str, ...] | None, date_format: str | None
+) -> tuple[_Reader, Layout | None]:
+    """A reader, and the layout where names say it."""
+    start, first = first_line(data, where)
     delimiter = max(",;\t", key=first.count)
     cells = next(csv.reader([first], delimiter=delimiter), [])
     check_width(len(cells), where)
@@ -79,36 +113,40 @@ def read_csv(
             value=[cell[:40] for cell in cells[:8]],
             remedy="Leave the declaration away: the header names the columns.",
         )
-    reader = _Reader(data, where, start, delimiter, headed, date_format)
+    reader = _Reader(data, where, start, delimiter, headed, date_format, len(cells))
     if headed:
-        return reader.read(named_layout(cells, f"{where}, row 1"))
-    if columns is not None:
-        return reader.read(_declared_layout(columns, len(cells), where))
-    return _read_unnamed(reader, len(cells), where)
+        return reader, named_layout(cells, f"{where}, row 1")
+    return reader, None if columns is None else _declared_layout(columns, len(cells), where)
 
 
-def _read_unnamed(reader: _Reader, width: int, where: str) -> Table:
+def _read_unnamed(reader: _Reader) -> Table:
     """Recognise the layout of a file with neither header nor declaration, or refuse."""
-    if width == len(kline_layout().names):
-        return reader.read(kline_layout())
-    if width != len(ROLES):
-        raise DataError(
-            "the columns have no names",
-            where=where,
-            value=f"{width} columns",
-            remedy=HOW_TO_DECLARE,
-        )
-    usual = reader.read(ohlcv_layout(width))
-    swapped = reader.read(ochlv_layout(width))
-    fits = [_ordered_everywhere(table) for table in (usual, swapped)]
+    if reader.width != len(ROLES):
+        layout = _only_layout(reader)
+        return reader.read(layout).noted(layout.note)
+    tables = [reader.read(layout) for layout in (ohlcv_layout(), ochlv_layout())]
+    layout = _fitting([_ordered_everywhere(table) for table in tables], reader.where)
+    return tables[layout.note == ochlv_layout().note].noted(layout.note)
+
+
+def _only_layout(reader: _Reader) -> Layout:
+    """Layout that the number of unnamed columns alone says."""
+    if reader.width == kline_layout().width:
+        return kline_layout()
+    raise DataError(
+        "the columns have no names",
+        where=reader.where,
+        value=f"{reader.width} columns",
+        remedy=HOW_TO_DECLARE,
+    )
+
+
+def _fitting(fits: list[bool], where: str) -> Layout:
+    """The one of the two orders that fits every row."""
     if fits == [True, False]:
-        return usual.noted(
-            "columns without names, recognised as timestamp,open,high,low,close,volume"
-        )
+        return ohlcv_layout()
     if fits == [False, True]:
-        return swapped.noted(
-            "columns without names, recognised as timestamp,open,close,high,low,volume"
-        )
+        return ochlv_layout()
     rule = "both orders fit every row" if fits[0] else "no known order fits every row"
     raise DataError(
         f"the columns have no names, and {rule} (open,high,low,close or open,close,high,low)",
@@ -149,91 +187,6 @@ def _is_value(cell: str) -> bool:
     return any(pattern.fullmatch(cell) for pattern in (NUMBER, ISO, ZONED))
 
 
-def _content(path: Path, where: str) -> bytes:
-    """Whole, decompressed, guarded text of a file as bytes."""
-    with guarded(where), path.open("rb") as file:
-        if file.read(2) == _GZIP:
-            file.seek(0)
-            data = b"".join(_inflate(file, where))
-        else:
-            file.seek(0)
-            data = file.read(MAX_BYTES + 1)
-            if len(data) > MAX_BYTES:
-                raise DataError(f"a CSV file may have {MAX_BYTES >> 30} GiB", where=where)
-    if data.startswith(_WIDE_BOMS):
-        raise DataError("text must be encoded in UTF-8, this is UTF-16", where=where)
-    nul = data.find(b"\0")
-    if nul >= 0:
-        row = data.count(b"\n", 0, nul) + 1
-        raise DataError(
-            "text must not contain NUL bytes",
-            where=f"{where}, row {row}",
-            remedy="The file is damaged or is no CSV; fetch it again.",
-        )
-    if b"\r" in data[: MAX_LINE + 1] and b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
-    _check_lines(data, where)
-    return data
-
-
-def _inflate(file: BinaryIO, where: str) -> Iterator[bytes]:
-    """Members of a gzip file, decompressed in steps, under a cap on size and ratio."""
-    packed = unpacked = 0
-    stream = zlib.decompressobj(wbits=_GZIP_ONLY)
-    while raw := file.read(_STEP):
-        packed += len(raw)
-        while raw:
-            if stream.eof:
-                if not raw.strip(b"\0"):
-                    break  # padding after the last member
-                stream = zlib.decompressobj(wbits=_GZIP_ONLY)
-            piece = stream.decompress(raw, _STEP)
-            unpacked += len(piece)
-            if unpacked > MAX_BYTES or unpacked > max(FREE_BYTES, MAX_RATIO * packed):
-                raise DataError(f"a compressed file may expand {MAX_RATIO}-fold", where=where)
-            yield piece
-            raw = stream.unused_data if stream.eof else stream.unconsumed_tail
-    yield stream.flush()
-    if not stream.eof:
-        raise DataError(
-            "the gzip stream ends too early",
-            where=where,
-            remedy="The file is truncated; fetch it again.",
-        )
-
-
-def _check_lines(data: bytes, where: str) -> None:
-    """Refuse lines over `MAX_LINE` bytes: no bar needs one, and they stall parsers."""
-    at = 0
-    while at + MAX_LINE < len(data):
-        end = data.rfind(b"\n", at, at + MAX_LINE + 1)
-        if end < 0:
-            raise DataError(
-                f"a line may have {MAX_LINE // 1024} KiB",
-                where=f"{where}, row {data.count(NEWLINE, 0, at) + 1}",
-                remedy="The file is damaged or is no CSV of bars.",
-            )
-        at = end + 1
-
-
-def _first_line(data: bytes, where: str) -> tuple[int, str]:
-    """Offset and text of the first line that is not blank."""
-    at = len(_BOM) if data.startswith(_BOM) else 0
-    while at < len(data):
-        end = data.find(b"\n", at)
-        end = len(data) if end < 0 else end
-        line = data[at:end].strip()
-        if line:
-            try:
-                return at, line.decode("utf-8")
-            except UnicodeDecodeError:
-                raise DataError(
-                    "text must be encoded in UTF-8", where=f"{where}, row 1", value=line[:40]
-                ) from None
-        at = end + 1
-    raise DataError("the file is empty", where=where)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     """The guarded bytes of one file, read under a layout."""
@@ -244,6 +197,8 @@ class _Reader:
     delimiter: str
     headed: bool
     date_format: str | None
+    width: int
+    rows_before: int = 0
 
     def read(self, layout: Layout) -> Table:
         """Parse the six columns of `layout`, fast where every cell is in order.
@@ -265,6 +220,7 @@ class _Reader:
                 self.where,
                 delimiter=self.delimiter,
                 headed=self.headed,
+                rows_before=self.rows_before,
             )
         times = table.column("timestamp")
         return Table(
@@ -293,7 +249,7 @@ class _Reader:
         return arrow_csv.read_csv(
             pa.py_buffer(self.data).slice(self.start),
             read_options=arrow_csv.ReadOptions(
-                column_names=names, skip_rows=int(self.headed), block_size=_STEP
+                column_names=names, skip_rows=int(self.headed), block_size=STEP
             ),
             parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter),
             convert_options=arrow_csv.ConvertOptions(
@@ -306,10 +262,11 @@ class _Reader:
 
     def _row_numbers(self, rows: int) -> Int64Array:
         """Row of the file of each data row; blank lines are counted, but are no rows."""
+        first = 1 + self.rows_before
         skipped = int(self.headed)
         if b"\n\n" in self.data or b"\n\r\n" in self.data:
             lines = self.data.split(NEWLINE)
-            numbers = [n for n, line in enumerate(lines, 1) if line.strip()][skipped:]
+            numbers = [n for n, line in enumerate(lines, first) if line.strip()][skipped:]
             if len(numbers) == rows:
                 return np.array(numbers, dtype=np.int64)
-        return np.arange(1 + skipped, 1 + skipped + rows, dtype=np.int64)
+        return np.arange(first + skipped, first + skipped + rows, dtype=np.int64)

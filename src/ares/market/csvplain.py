@@ -88,6 +88,7 @@ def read_plain(
     *,
     delimiter: str,
     headed: bool,
+    rows_before: int = 0,
 ) -> Table:
     """Read every row; cells that are neither numbers nor times become `problems`.
 
@@ -102,11 +103,11 @@ def read_plain(
         if len(cells) != layout.width:
             raise DataError(
                 f"every row must have {layout.width} columns, as the first one has",
-                where=f"{where}, row {row}",
+                where=f"{where}, row {rows_before + row}",
                 value=f"{len(cells)} columns",
             )
         at = len(numbers)
-        numbers.append(row)
+        numbers.append(rows_before + row)
         time = _time(cells[layout.position("timestamp")], kind)
         times.append(NO_TIME if time is None else time)
         if time is None:

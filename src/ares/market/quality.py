@@ -6,7 +6,10 @@ import dataclasses
 
 import numpy as np
 
+from ares.store.codecs import register
 
+
+@register(schema=1)
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """One kind of fault: how many, what was done, and the first examples in words."""
@@ -17,6 +20,7 @@ class Finding:
     examples: tuple[str, ...] = ()
 
 
+@register(schema=1)
 @dataclasses.dataclass(frozen=True)
 class QualityReport:
     """Counts over the rows as read, and what became of them.
@@ -86,9 +90,9 @@ class QualityReport:
     def lines(self) -> list[str]:
         """The report as lines of text."""
         source = "inferred" if self.calendar_inferred else "declared"
+        span = f"{time_text(self.first)} to {time_text(self.last)}"
         head = [
-            f"{self.rows} rows, {self.bars} bars, {time_text(self.first)} to"
-            f" {time_text(self.last)}",
+            f"{self.rows} rows, {self.bars} bars, {span}",
             f"calendar {self.calendar} ({source})",
         ]
         for finding in self.findings:

@@ -54,7 +54,7 @@ def timeframe_ns(timeframe: str) -> int:
     Raises:
         ConfigError: the timeframe is not one of `TIMEFRAMES`.
     """
-    length = TIMEFRAMES.get(timeframe) if isinstance(timeframe, str) else None
+    length = TIMEFRAMES.get(str(timeframe))
     if length is None:
         near = difflib.get_close_matches(str(timeframe), TIMEFRAMES, n=1, cutoff=0.5)
         raise ConfigError(

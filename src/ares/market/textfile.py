@@ -1,0 +1,133 @@
+"""Text of plain and gzipped files as bytes, under caps on size, ratio and length of a line."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from ares.core.errors import DataError
+from ares.market.table import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NEWLINE: Final = b"\n"
+_GZIP: Final = b"\x1f\x8b"
+_GZIP_ONLY: Final = 31  # zlib: a gzip header, largest window
+_BOM: Final = b"\xef\xbb\xbf"
+_WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
+MAX_LINE: Final = 64 * 1024
+MAX_BYTES: Final = 8 * 1024**3
+MAX_RATIO: Final = 200
+FREE_BYTES: Final = 64 * 1024**2
+"""Decompressed sizes up to this one are harmless whatever the ratio."""
+STEP: Final = 4 * 1024**2
+
+
+def text_of(path: Path, where: str) -> bytes:
+    """Whole, decompressed, guarded text of a file as bytes."""
+    with guarded(where), path.open("rb") as file:
+        data = b"".join(_pieces(file, where))
+    _check_text(data, where, 0)
+    return data
+
+
+def blocks_of(path: Path, where: str) -> Iterator[tuple[bytes, int]]:
+    """Guarded blocks of whole lines, each with the number of lines before it."""
+    rest, lines = b"", 0
+    with guarded(where), path.open("rb") as file:
+        for piece in _pieces(file, where):
+            data = rest + piece
+            end = data.rfind(NEWLINE) + 1
+            block, rest = data[:end], data[end:]
+            _check_text(rest, where, lines + block.count(NEWLINE))
+            if block:
+                _check_text(block, where, lines)
+                yield block, lines
+                lines += block.count(NEWLINE)
+        if rest.strip():
+            yield rest, lines
+
+
+def first_line(data: bytes, where: str) -> tuple[int, str]:
+    """Offset and text of the first line that is not blank."""
+    at = len(_BOM) if data.startswith(_BOM) else 0
+    while at < len(data):
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        line = data[at:end].strip()
+        if line:
+            try:
+                return at, line.decode("utf-8")
+            except UnicodeDecodeError:
+                raise DataError(
+                    "text must be encoded in UTF-8", where=f"{where}, row 1", value=line[:40]
+                ) from None
+        at = end + 1
+    raise DataError("the file is empty", where=where)
+
+
+def _pieces(file: BinaryIO, where: str) -> Iterator[bytes]:
+    """The text of a plain or gzipped file in steps; lone carriage returns end lines, too."""
+    packed = file.read(2) == _GZIP
+    file.seek(0)
+    size, old_mac = 0, None
+    for piece in _inflate(file, where) if packed else iter(lambda: file.read(STEP), b""):
+        size += len(piece)
+        if size > MAX_BYTES:
+            raise DataError(f"a CSV file may have {MAX_BYTES >> 30} GiB of text", where=where)
+        if old_mac is None and piece:
+            if piece.startswith(_WIDE_BOMS):
+                raise DataError("text must be encoded in UTF-8, this is UTF-16", where=where)
+            old_mac = b"\r" in piece and NEWLINE not in piece
+        yield piece.replace(b"\r", NEWLINE) if old_mac else piece
+
+
+def _check_text(data: bytes, where: str, rows_before: int) -> None:
+    """Refuse NUL bytes and lines over `MAX_LINE` bytes: no bar needs them, and parsers stall."""
+    nul = data.find(b"\0")
+    if nul >= 0:
+        row = rows_before + data.count(NEWLINE, 0, nul) + 1
+        raise DataError(
+            "text must not contain NUL bytes",
+            where=f"{where}, row {row}",
+            remedy="The file is damaged or is no CSV; fetch it again.",
+        )
+    at = 0
+    while at + MAX_LINE < len(data):
+        end = data.rfind(NEWLINE, at, at + MAX_LINE + 1)
+        if end < 0:
+            row = rows_before + data.count(NEWLINE, 0, at) + 1
+            raise DataError(
+                f"a line may have {MAX_LINE // 1024} KiB",
+                where=f"{where}, row {row}",
+                remedy="The file is damaged or is no CSV of bars.",
+            )
+        at = end + 1
+
+
+def _inflate(file: BinaryIO, where: str) -> Iterator[bytes]:
+    """Members of a gzip file, decompressed in steps, under a cap on size and ratio."""
+    packed = unpacked = 0
+    stream = zlib.decompressobj(wbits=_GZIP_ONLY)
+    while raw := file.read(STEP):
+        packed += len(raw)
+        while raw:
+            if stream.eof:
+                if not raw.strip(b"\0"):
+                    break  # padding after the last member
+                stream = zlib.decompressobj(wbits=_GZIP_ONLY)
+            piece = stream.decompress(raw, STEP)
+            unpacked += len(piece)
+            if unpacked > max(FREE_BYTES, MAX_RATIO * packed):
+                raise DataError(f"a compressed file may expand {MAX_RATIO}-fold", where=where)
+            yield piece
+            raw = stream.unused_data if stream.eof else stream.unconsumed_tail
+    yield stream.flush()
+    if not stream.eof:
+        raise DataError(
+            "the gzip stream ends too early",
+            where=where,
+            remedy="The file is truncated; fetch it again.",
+        )
