@@ -240,7 +240,7 @@ def _nearest_day(timestamp: Int64Array) -> Int64Array:
 
 def _weekdays_between(days: Int64Array) -> Int64Array:
     """Weekdays strictly between neighbouring days of an ascending list."""
-    return np.maximum(_weekdays_before(days[1:]) - _weekdays_before(days[:-1] + 1), 0)
+    return np.asarray(np.maximum(_weekdays_before(days[1:]) - _weekdays_before(days[:-1] + 1), 0))
 
 
 def _weekdays_before(days: Int64Array) -> Int64Array:

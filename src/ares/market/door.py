@@ -38,6 +38,8 @@ STALE_SHARE: Final = 0.2
 OVERNIGHT_MOVE: Final = 0.3
 CLOSED_DAYS: Final = 10
 _MAX_DECIMALS: Final = 12
+_ROUNDING: Final = 1e-15
+_MOST_UNITS: Final = 1e13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +119,12 @@ def clean(raw: RawBars, rules: DoorRules) -> tuple[Cleaned, QualityReport]:
     timed = np.flatnonzero(raw.timestamp != NO_TIME)
     order = timed[stable_order(raw.timestamp[timed])]
     times = raw.timestamp[order]
-    distinct = times[np.flatnonzero(np.diff(times, prepend=NO_TIME))]
+    is_new = np.diff(times, prepend=NO_TIME) != 0
+    distinct = times[is_new]
+    notes.add("duplicates", order[~is_new], "collapsed", notes.row)
     refuse_other_timeframe(distinct, rules.interval, ", ".join(raw.files) or "data")
     calendar = rules.calendar or infer_calendar(distinct, rules.interval)
-    notes.count_times(distinct, rules.interval, calendar, rows=len(order))
+    notes.count_times(distinct, rules.interval, calendar)
 
     kept = _collapse(raw, order[~impossible[order]], notes)
     kept = _judge_prints(raw, kept, rules, notes)
@@ -146,13 +150,9 @@ def _collapse(raw: RawBars, rows: Int64Array, notes: _Notes) -> Int64Array:
     for name in COLUMNS[1:]:
         column = getattr(raw, name)
         differs |= column[earlier] != column[later]
-    conflicts, first = np.unique(times[repeated[differs]], return_index=True)
-    notes.add(
-        "conflicts",
-        np.arange(len(conflicts)),
-        "the last row won",
-        lambda k: f"{time_text(int(conflicts[k]))} ({raw.where(int(later[differs][first[k]]))})",
-    )
+    conflicts = np.unique(times[repeated[differs]])
+    winners = rows[np.searchsorted(times, conflicts, side="right") - 1]
+    notes.add("conflicts", winners, "the last row won", notes.row)
     last = np.ones(len(rows), dtype=np.bool_)
     last[repeated - 1] = False
     return rows[last]
@@ -221,12 +221,8 @@ class _Notes:
             examples = tuple(describe(int(k)) for k in found[:EXAMPLES])
             self._findings.append(Finding(kind, total, action, examples))
 
-    def count_times(
-        self, distinct: Int64Array, interval: int, calendar: Calendar, *, rows: int
-    ) -> None:
-        """Duplicates, gaps, overlaps and holidays of the distinct times."""
-        duplicates = rows - len(distinct)
-        self.add("duplicates", (), "collapsed", str, count=duplicates)
+    def count_times(self, distinct: Int64Array, interval: int, calendar: Calendar) -> None:
+        """Gaps, overlaps and holidays of the distinct times."""
         missing = calendar.missing(distinct, interval)
         absent = np.flatnonzero(missing)
 
@@ -238,13 +234,13 @@ class _Notes:
         close = np.flatnonzero(np.diff(distinct) < shortest_distance(interval))
         self.add("overlapping", close, "kept", between)
         closed = calendar.holidays(distinct, interval)
+        self._counts["holidays"] = int(closed.sum())
         long = np.flatnonzero(closed > CLOSED_DAYS)
         self.add(
-            "holidays",
+            "long_closures",
             long,
-            "days without bars; more than 10 in a row may be a hole in the data",
+            "taken for holidays; is there a hole in the data?",
             lambda k: f"{between(k)}: {closed[k]} weekdays without bars",
-            count=int(closed.sum()),
         )
 
     def describe_bars(
@@ -325,7 +321,8 @@ def stale_opens(open_: Float64Array, close: Float64Array) -> BoolArray:
 def decimal_step(columns: Sequence[Float64Array]) -> float:
     """Largest power of ten, 1 to 1e-12, that all values are whole multiples of; 0.0 for none.
 
-    A value counts as a multiple where it is the float nearest to one.
+    A value counts as a multiple where it is within the rounding of a few operations of one, and
+    small enough for that to mean something.
     """
     for decimals in range(_MAX_DECIMALS + 1):
         scale = 10.0**decimals
@@ -337,4 +334,6 @@ def decimal_step(columns: Sequence[Float64Array]) -> float:
 
 
 def _on_step(column: Float64Array, scale: float) -> bool:
-    return bool((np.rint(column * scale) / scale == column).all())
+    units = np.rint(column * scale)
+    close = np.abs(units / scale - column) <= _ROUNDING * column
+    return bool((close & (units < _MOST_UNITS)).all())

@@ -106,8 +106,10 @@ def timestamps_of(
         utc = utc.tz_localize("UTC") if utc.tz is None else utc.tz_convert("UTC")
         return _int64_ns(utc), []
     if times.dtype.kind in "iuf":
-        numbers = times.to_numpy(dtype=np.float64 if times.hasnans else None)
-        return normalise_timestamps(numbers, where=where), []
+        if times.hasnans:
+            numbers = times.to_numpy(dtype=np.float64, na_value=np.nan)
+            return normalise_timestamps(numbers, where=where), []
+        return normalise_timestamps(times.to_numpy(), where=where), []
     text = times.astype("str").str.strip()
     numeric = pd.to_numeric(text, errors="coerce")
     if len(text) and bool(numeric.notna().any()):

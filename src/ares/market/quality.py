@@ -45,9 +45,10 @@ class QualityReport:
         overnight_moves: Unadjusted moves of over 30 % between sessions.
         overlapping: Bars that open before the bar above them has closed.
         holidays: Weekdays without bars in a session calendar.
+        long_closures: Runs of more than 10 such weekdays.
         calendar: The calendar that counts what is expected.
         calendar_inferred: Whether it was inferred from the times.
-        findings: Everything above that is not zero, with examples.
+        findings: The faults among the above that are not zero, with examples.
     """
 
     rows: int
@@ -66,6 +67,7 @@ class QualityReport:
     overnight_moves: int
     overlapping: int
     holidays: int
+    long_closures: int
     calendar: str
     calendar_inferred: bool
     findings: tuple[Finding, ...] = ()

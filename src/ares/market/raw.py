@@ -167,6 +167,14 @@ def normalise_timestamps(
             remedy="This looks like yyyymmdd: write it as yyyy-mm-dd.",
         )
     factor = np.array([SECOND, SECOND // 1000, 1000, 1], dtype=np.int64)[unit]
+    late = np.abs(numbers.astype(np.float64)) * factor >= 2.0**63
+    if late.any():
+        row = int(late.argmax())
+        raise DataError(
+            "timestamps must lie between the years 1678 and 2262",
+            value=numbers[row].item(),
+            where=where(row),
+        )
     if numbers.dtype.kind != "f":
         return np.asarray(numbers.astype(np.int64) * factor, dtype=np.int64)
     # A float holds a present-day time to about 0.1 us, so the microsecond is what it means.
