@@ -58,17 +58,24 @@ def put_together(parts: dict[str, Any]) -> pd.Series[Any] | pd.DataFrame:
 
     index = _put_index(parts["index"])
     if parts["kind"] == "series":
-        name = parts["name"]
-        series: pd.Series[Any] = pd.Series(
-            _put_values(parts["values"]), index=index, name=name, copy=True
-        )
+        series = _series(parts["values"], index)
+        series.name = parts["name"]
         series.attrs = parts["attrs"]
         return series
-    columns = {i: _put_values(column) for i, column in enumerate(parts["columns"])}
+    columns = {i: _series(column, index) for i, column in enumerate(parts["columns"])}
     frame = pd.DataFrame(columns, index=index, copy=True)
     frame.columns = _put_index(parts["labels"])
     frame.attrs = parts["attrs"]
     return frame
+
+
+def _series(parts: Any, index: pd.Index[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    values = _put_values(parts)
+    # The dtype is named, or objects that look like text would become text.
+    made: pd.Series[Any] = pd.Series(values, index=index, dtype=values.dtype, copy=True)
+    return made
 
 
 def _take_index(index: Any) -> dict[str, object]:
@@ -93,7 +100,7 @@ def _put_index(parts: dict[str, Any]) -> pd.Index[Any]:
     values = _put_values(parts["values"])
     if parts["freq"] is not None:
         return pd.DatetimeIndex(values, freq=parts["freq"], name=parts["name"])
-    index: pd.Index[Any] = pd.Index(values, name=parts["name"], copy=True)
+    index: pd.Index[Any] = pd.Index(values, dtype=values.dtype, name=parts["name"], copy=True)
     return index
 
 
