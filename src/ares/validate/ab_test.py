@@ -127,18 +127,16 @@ def ab_test(
             "an A/B test needs a challenger and a count of earlier looks",
             value=(len(challengers), looks_before),
         )
-    hold = checked_returns(buy_and_hold, "buy_and_hold")
-    days = len(hold)
+    days = len(buy_and_hold)
     series = {k: checked_returns(v, k, length=days) for k, v in challengers.items()}
     name = max(series, key=lambda key: float(series[key].sum()))
     level = config.alpha / 2.0**looks_before
-    opponents = {"buy and hold": hold, "cash": np.zeros(days)}
-    if champion is not None:
-        opponents = {CHAMPION: checked_returns(champion, CHAMPION, length=days), **opponents}
+    opponents = {} if champion is None else {CHAMPION: champion}
+    opponents |= {"buy and hold": buy_and_hold, "cash": np.zeros(days)}
     comparisons = [
         _compare(
             series[name],
-            returns,
+            checked_returns(returns, opponent, length=days),
             opponent,
             decides=opponent == CHAMPION or champion is None,
             level=level,
@@ -150,16 +148,10 @@ def ab_test(
         for opponent, returns in opponents.items()
     ]
     decision, reasons = _decide(comparisons, level)
+    power = _power_statement(comparisons[0], days)
+    names = tuple(series)
     return ABReport(
-        challenger=name,
-        challengers=tuple(series),
-        decision=decision,
-        reasons=reasons,
-        level=level,
-        looks_before=looks_before,
-        n_days=days,
-        comparisons=tuple(comparisons),
-        power=_power_statement(comparisons[0], days),
+        name, names, decision, reasons, level, looks_before, days, tuple(comparisons), power
     )
 
 

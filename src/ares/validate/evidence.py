@@ -43,7 +43,7 @@ class Evidence:
         days_per_year: 365, 260 or 252.
         n_trades: Round trips out of sample.
         n_validated: Candidates that were taken out of sample.
-        exposure: Share of closes at which a position was held.
+        exposure: Average share of equity in the market; buy and hold was scaled by it.
         sharpe: Annualised, net, out of sample.
         benchmark_sharpe: Of buy and hold, annualised, same days.
         sharpe_per_day: What the DSR sees.
@@ -97,7 +97,8 @@ def judge(
     Args:
         oos_daily_returns: Net daily returns, (days,).
         benchmark_daily_returns: Buy and hold on the same days, (days,).
-        exposure: Share of closes held, in [0, 1]; buy and hold is scaled by it. NaN counts as 0.
+        exposure: Average share of equity in the market (share of closes held, times size), in
+            [0, 1]; buy and hold is scaled by it. NaN counts as 0.
         n_trades: Round trips.
         n_validated: Candidates that this run took out of sample: N of the DSR.
         days_per_year: 365, 260 or 252.
@@ -108,8 +109,7 @@ def judge(
         resamples: Of the bootstrap.
 
     Raises:
-        InputError: series of different lengths, values that are not finite, an exposure outside
-            [0, 1], `n_validated` below 1.
+        InputError: different lengths, values not finite, exposure or `n_validated` out of range.
     """
     returns = checked_returns(oos_daily_returns, "oos_daily_returns")
     benchmark = checked_returns(
@@ -133,9 +133,7 @@ def judge(
             n_validated=n_validated,
             exposure=exposure,
             sharpe_variance=variance if sharpe_variance is None else sharpe_variance,
-            annual_difference=float(difference.mean()) * days_per_year
-            if len(returns)
-            else math.nan,
+            annual_difference=_mean(difference) * days_per_year,
             p_value=p_value,
             mean_block=block,
         )
@@ -230,6 +228,10 @@ def _praise(found: Evidence) -> str:
         f" p = {_down(found.p_value, 4)} (below {MAX_P:.2f}) against buy and hold at the same"
         f" exposure of {found.exposure:.0%}, and {found.n_trades} trades (at least {MIN_TRADES})."
     )
+
+
+def _mean(values: Float64Array) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _candidates(found: Evidence) -> str:

@@ -161,9 +161,8 @@ def _compared(
     if whole.dtype != part.dtype or whole.shape[1:] != part.shape[1:]:
         shown = [f"{array.dtype}{array.shape[1:]}" for array in (whole, part)]
         return Leak(name, output, cut, 0, cut, *shown) if cut else None
-    differs = ~_same_bits(whole[:cut], part)
-    if differs.ndim > 1:
-        differs = differs.reshape(cut, -1).any(axis=1)
+    cells = ~_same_bits(whole[:cut], part)
+    differs: BoolArray = np.logical_or.reduce(cells, axis=tuple(range(1, cells.ndim)))
     if not differs.any():
         return None
     bar = int(np.argmax(differs))
@@ -176,10 +175,10 @@ def _same_bits(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> BoolArray:
         pairs = zip(left.ravel(), right.ravel(), strict=True)
         same = [a is b or bool(a == b) or (a != a and b != b) for a, b in pairs]  # noqa: PLR0124  # NaN
         return np.array(same, dtype=np.bool_).reshape(left.shape)
-    equal: BoolArray = np.equal(left, right)
+    equal = np.asarray(left == right, dtype=np.bool_)
     if left.dtype.kind == "f":
-        signs = np.signbit(left) == np.signbit(right)
-        equal = (equal & signs) | (np.isnan(left) & np.isnan(right))
+        equal &= np.signbit(left) == np.signbit(right)  # 0.0 == -0.0
+        equal |= np.isnan(left) & np.isnan(right)
     elif left.dtype.kind in "mM":
         equal |= np.isnat(left) & np.isnat(right)
     return equal
