@@ -1,0 +1,246 @@
+"""CachedBacktester: results are looked up before anything runs. Transparent: never changes one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ares.backtest.strategies import SmaCross
+from ares.core.environment import environment_salt
+from ares.core.errors import ConfigError, InputError
+from ares.core.identity import fingerprint
+from ares.search.blocks import MAX_FLAT_BLOCKS, BlockResults, join
+from ares.search.evaluator import EngineEvaluator, fallbacks_of, problem_of
+from ares.search.frames import bars_from, technical_indicators
+from ares.search.scorestore import Memory, ScoreStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+    from ares.backtest.costs import Costs
+    from ares.core.types import Fill, Float64Array
+    from ares.market.bars import Bars
+    from ares.search.evaluator import BacktestEvaluator, Point, Problem
+    from ares.search.objective import Objective, Score
+
+_log = logging.getLogger("ares.search")
+
+Part: TypeAlias = "tuple[str, int]"
+
+
+class CachedBacktester:
+    """An in-memory LRU over a persistent store, over an evaluator.
+
+    The key covers bar content, strategy code and settings, normalised parameters, costs, fill,
+    max_gap and blocks, salted with the digest of Ares, the library versions and the processor.
+    What is stored are block results; the objective is computed from them, so another objective
+    hits the same entries.
+
+    Args:
+        market_data: `Bars`, or a frame of bars (leniently read); None where `inner` knows it.
+        strategy: What to backtest, where `inner` is not given.
+        costs: Per side; None gives the calendar's defaults. Only without `inner`.
+        max_cache_size: Results kept in memory.
+        store: SQLite file of the persistent level; None keeps results in memory only. A file that
+            cannot be used is one warning and an entry in `stats()["fallbacks"]`.
+        inner: Evaluator that answers misses; default: the plain engine on `market_data`.
+        fill: Where decisions are filled. Only without `inner`.
+        max_gap: As in `simulate`. Only without `inner`.
+        objective: What `run_cached_backtest` returns. Only without `inner`.
+        n_blocks: Scoring blocks. Only without `inner`.
+
+    Raises:
+        ConfigError: `max_cache_size` below 1.
+        InputError: neither market data nor `inner`.
+    """
+
+    def __init__(
+        self,
+        market_data: pd.DataFrame | Bars | None = None,
+        *,
+        strategy: Any = None,
+        costs: Costs | None = None,
+        max_cache_size: int = 1000,
+        store: str | Path | None = None,
+        inner: BacktestEvaluator | None = None,
+        fill: Fill = "next_open",
+        max_gap: int | None = None,
+        objective: Objective | None = None,
+        n_blocks: int = 16,
+    ) -> None:
+        if max_cache_size < 1:
+            raise ConfigError(
+                "max_cache_size must be at least 1", value=max_cache_size, where="max_cache_size"
+            )
+        if inner is None and market_data is None:
+            raise InputError("a backtester needs market data or an inner evaluator")
+        self._data = market_data
+        self._inner: BacktestEvaluator = inner or EngineEvaluator(
+            bars_from(market_data),
+            strategy or SmaCross(),
+            costs=costs,
+            fill=fill,
+            max_gap=max_gap,
+            objective=objective,
+            n_blocks=n_blocks,
+        )
+        self._memory = Memory(max_cache_size)
+        self._store = None if store is None else ScoreStore(Path(store))
+        self._counts = {"memory_hits": 0, "store_hits": 0, "misses": 0}
+        self._fallbacks: list[str] = []
+        self._indicators: dict[str, Float64Array] | None = None
+        self._prefix = self._key_prefix()
+        self._watch()
+
+    @property
+    def problem(self) -> Problem:
+        """What is evaluated."""
+        return self._inner.problem
+
+    @property
+    def technical_indicators(self) -> dict[str, Float64Array]:
+        """Arrays, one value per row of the market data, NaN where undefined (computed once).
+
+        `sma_20 sma_50 ema_12 ema_26 rsi atr volatility volume_sma`, as far as the columns allow;
+        what cannot be computed is left out with one warning. NaN splits the series: each stretch
+        starts anew.
+        """
+        if self._indicators is None:
+            data = self._inner.problem.bars if self._data is None else self._data
+            self._indicators = technical_indicators(data)
+        return self._indicators
+
+    def run_cached_backtest(self, params: Mapping[str, Any]) -> float:
+        """The full objective of one point; -inf where it has none."""
+        return self.evaluate([params])[0].value
+
+    def evaluate(
+        self, points: Sequence[Point], blocks: Sequence[int] | None = None, *, of: int | None = None
+    ) -> list[Score]:
+        """As `Evaluator.evaluate`; equal points of one call run once."""
+        if self._prefix is None:
+            return self._inner.evaluate(points, blocks, of=of)
+        problem = self.problem
+        flat = blocks is not None
+        count = of or MAX_FLAT_BLOCKS
+        places = [("run", 0)] if blocks is None else [(f"flat {count}", b) for b in blocks]
+        names = [fingerprint((self._prefix, problem.normalise(point))) for point in points]
+        keys = [[f"{name} {kind} {block}" for kind, block in places] for name in names]
+        found = self._look_up([key for row in keys for key in row])
+        sources = [self._source(row, found) for row in keys]
+        fresh = self._run_missing(points, keys, found, blocks, of)
+        known = {key: result for key, (result, _) in found.items()} | fresh
+        return [
+            problem.score(join([known[key] for key in row]), flat=flat, source=source)
+            for row, source in zip(keys, sources, strict=True)
+        ]
+
+    def daily_returns(self, points: Sequence[Point]) -> Float64Array:
+        """As `BacktestEvaluator.daily_returns`; whole curves are not cached."""
+        return self._inner.daily_returns(points)
+
+    def stats(self) -> dict[str, Any]:
+        """Hits, misses, evictions, sizes, quarantined rows and the fallbacks taken."""
+        store = self._store
+        return {
+            **self._counts,
+            "entries": len(self._memory),
+            "max_cache_size": self._memory.max_entries,
+            "evictions": self._memory.evictions,
+            "stored": store.rows() if store else 0,
+            "quarantined": store.quarantined if store else 0,
+            "fallbacks": [*self._fallbacks, *fallbacks_of(self._inner)],
+        }
+
+    def evict(self, share: float = 0.5) -> int:
+        """Drop this share of the results in memory, least recently used first; how many went."""
+        return self._memory.evict(share)
+
+    def close(self) -> None:
+        """Close the persistent store."""
+        if self._store is not None:
+            self._store.close()
+
+    def _key_prefix(self) -> str | None:
+        problem = problem_of(self._inner)
+        if problem is None or problem.identity is None:
+            self._fall_back("uncached: the evaluator or its strategy has no identity")
+            return None
+        return fingerprint((problem.identity, environment_salt()))
+
+    def _look_up(self, keys: list[str]) -> dict[str, tuple[BlockResults, str]]:
+        found: dict[str, tuple[BlockResults, str]] = {}
+        wanted = dict.fromkeys(keys)
+        for key in wanted:
+            result = self._memory.get(key)
+            if result is not None:
+                found[key] = (result, "memory")
+        self._counts["memory_hits"] += len(found)
+        missing = [key for key in wanted if key not in found]
+        if self._store is not None and missing:
+            stored = self._store.get_many(missing)
+            self._counts["store_hits"] += len(stored)
+            for key, result in stored.items():
+                self._memory.put(key, result)
+                found[key] = (result, "store")
+            self._watch()
+        self._counts["misses"] += len(wanted) - len(found)
+        return found
+
+    def _source(self, row: list[str], found: dict[str, tuple[BlockResults, str]]) -> str:
+        sources = {found[key][1] if key in found else "engine" for key in row}
+        return next((s for s in ("engine", "store", "memory") if s in sources), "memory")
+
+    def _run_missing(
+        self,
+        points: Sequence[Point],
+        keys: list[list[str]],
+        found: dict[str, tuple[BlockResults, str]],
+        blocks: Sequence[int] | None,
+        of: int | None,
+    ) -> dict[str, BlockResults]:
+        """Run what is missing, points with the same missing blocks together."""
+        groups: dict[tuple[int, ...], dict[str, int]] = {}
+        for at, row in enumerate(keys):
+            lacking = tuple(i for i, key in enumerate(row) if key not in found)
+            if lacking:
+                groups.setdefault(lacking, {}).setdefault(row[0], at)
+        fresh: dict[str, BlockResults] = {}
+        for lacking, first in groups.items():
+            chosen = list(first.values())
+            wanted = None if blocks is None else [blocks[i] for i in lacking]
+            scores = self._inner.evaluate([points[at] for at in chosen], wanted, of=of)
+            for at, score in zip(chosen, scores, strict=True):
+                if wanted is None:
+                    fresh[keys[at][0]] = score.blocks
+                else:
+                    for place, i in enumerate(lacking):
+                        fresh[keys[at][i]] = score.blocks.take([place])
+        self._remember(fresh)
+        return fresh
+
+    def _remember(self, fresh: dict[str, BlockResults]) -> None:
+        # A run without numbers may have failed for a passing reason: it is tried again.
+        good = {key: result for key, result in fresh.items() if _has_numbers(result)}
+        for key, result in good.items():
+            self._memory.put(key, result)
+        if self._store is not None and good:
+            self._store.put_many(good)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Give up a store that failed, visibly and once."""
+        if self._store is not None and self._store.failure is not None:
+            self._fall_back(f"uncached on disk: {self._store.failure}")
+            self._store = None
+
+    def _fall_back(self, note: str) -> None:
+        _log.warning(note)
+        self._fallbacks.append(note)
+
+
+def _has_numbers(result: BlockResults) -> bool:
+    return not bool((result.sum != result.sum).any())  # NaN is not equal to itself

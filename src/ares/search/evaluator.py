@@ -1,0 +1,313 @@
+"""The one protocol of a search, and the plain engine behind all tools that wrap it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import numpy as np
+
+from ares.backtest.engine import Arena, run_points
+from ares.backtest.metrics import daily_returns
+from ares.core.errors import InputError
+from ares.core.identity import fingerprint
+from ares.search.blocks import (
+    DAY_NS,
+    MAX_FLAT_BLOCKS,
+    BlockResults,
+    block_results,
+    even_borders,
+    flat_borders,
+    join,
+)
+from ares.search.objective import Objective, Score
+from ares.search.strategy_identity import strategy_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ares.backtest.costs import Costs
+    from ares.backtest.result import RunMarks
+    from ares.core.types import Fill, Float64Array, Int64Array
+    from ares.market.bars import Bars
+
+_log = logging.getLogger("ares.search")
+
+_MEASURES: Final = ("sum", "sum_sq", "downside_sq", "log_growth", "drawdown", "trough", "peak")
+
+Point: TypeAlias = "Mapping[str, Any]"
+
+
+class Evaluator(Protocol):
+    """Whatever can put a value on points."""
+
+    def evaluate(
+        self, points: Sequence[Point], blocks: Sequence[int] | None = None, *, of: int | None = None
+    ) -> list[Score]:
+        """Scores of `points`, in their order.
+
+        Args:
+            points: Parameters by name.
+            blocks: None is the continuous run; otherwise the flat-start results of these block
+                indices, in this order.
+            of: Into how many flat-start blocks the range is cut; default 32.
+        """
+        ...
+
+
+class BacktestEvaluator(Evaluator, Protocol):
+    """An evaluator of backtests: it can say what it evaluates, and give whole curves."""
+
+    @property
+    def problem(self) -> Problem:
+        """What is evaluated."""
+        ...
+
+    def daily_returns(self, points: Sequence[Point]) -> Float64Array:
+        """Daily net returns of the continuous runs, shape (points, days)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything but the parameters that shapes the result of an evaluation.
+
+    Attributes:
+        bars: The market.
+        strategy: Its `space` gives the parameters.
+        costs: Per side.
+        fill: Where decisions are filled.
+        max_gap: As in `simulate`.
+        objective: What is maximised.
+        n_blocks: Scoring blocks of the continuous run, day-aligned.
+        start: First bar on which decisions are made; indicators warm up before it.
+        stop: One past the last bar that is traded.
+    """
+
+    bars: Bars
+    strategy: Any
+    costs: Costs
+    fill: Fill
+    max_gap: int | None
+    objective: Objective
+    n_blocks: int
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop <= len(self.bars):
+            raise InputError(
+                "the traded range must lie inside the bars and not be empty",
+                value=(self.start, self.stop, len(self.bars)),
+                where="start, stop",
+            )
+
+    @functools.cached_property
+    def identity(self) -> str | None:
+        """Digest of all that shapes block results, without the objective; None: not cacheable."""
+        strategy = strategy_identity(self.strategy)
+        if strategy is None:
+            return None
+        market = (self.bars.digest, self.start, self.stop)
+        return fingerprint(
+            (market, strategy, self.costs, self.fill, self.max_gap, int(self.n_blocks))
+        )
+
+    def normalise(self, point: Point) -> dict[str, Any]:
+        """The point with the types and defaults of the strategy's space."""
+        return dict(self.strategy.space.normalise(point))
+
+    def score(self, blocks: BlockResults, *, flat: bool, source: str = "engine") -> Score:
+        """The score that these block results mean."""
+        judge = self.objective.partial if flat else self.objective.score
+        return judge(blocks, float(self.bars.days_per_year), source)
+
+    def flat_borders(self, of: int | None) -> Int64Array:
+        """Bar indices of the borders of the flat-start blocks."""
+        return flat_borders(self.bars.timestamp, self.start, self.stop, of or MAX_FLAT_BLOCKS)
+
+
+class EngineEvaluator:
+    """The plain engine: what every transparent tool must agree with, bit for bit.
+
+    Args:
+        bars: The market.
+        strategy: A built-in or a user's.
+        costs: None gives the calendar's defaults.
+        fill: Where decisions are filled.
+        max_gap: As in `simulate`.
+        objective: What is maximised.
+        n_blocks: Scoring blocks.
+        start: First bar on which decisions are made.
+        stop: One past the last traded bar; None is the end.
+    """
+
+    def __init__(
+        self,
+        bars: Bars,
+        strategy: Any,
+        *,
+        costs: Costs | None = None,
+        fill: Fill = "next_open",
+        max_gap: int | None = None,
+        objective: Objective | None = None,
+        n_blocks: int = 16,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> None:
+        from ares.backtest.costs import default_costs
+
+        self._problem = Problem(
+            bars=bars,
+            strategy=strategy,
+            costs=costs or default_costs(bars.calendar),
+            fill=fill,
+            max_gap=max_gap,
+            objective=objective or Objective(),
+            n_blocks=n_blocks,
+            start=start,
+            stop=len(bars) if stop is None else stop,
+        )
+        self._market: tuple[Any, Arena] | None = None
+        self._warned = False
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process prepares for itself: sending the bars is cheaper than indicators.
+        return (_engine_of, (self._problem,))
+
+    @property
+    def problem(self) -> Problem:
+        """What is evaluated."""
+        return self._problem
+
+    def evaluate(
+        self, points: Sequence[Point], blocks: Sequence[int] | None = None, *, of: int | None = None
+    ) -> list[Score]:
+        """As `Evaluator.evaluate`. A point whose run raises is NOT_FINITE, with one warning.
+
+        Raises:
+            ParameterError: a parameter outside its domain.
+        """
+        problem = self._problem
+        wanted = [problem.normalise(point) for point in points]
+        if blocks is None:
+            results = self._ranges(wanted, [(problem.start, problem.stop)], problem.n_blocks)
+        else:
+            borders = problem.flat_borders(of)
+            pairs = [(int(borders[b]), int(borders[b + 1])) for b in blocks]
+            results = self._ranges(wanted, pairs, 1)
+        return [problem.score(result, flat=blocks is not None) for result in results]
+
+    def daily_returns(self, points: Sequence[Point]) -> Float64Array:
+        """Daily net returns of the continuous runs, shape (points, days); NaN where one failed."""
+        problem = self._problem
+        wanted = [problem.normalise(point) for point in points]
+        runs = self._runs(wanted, problem.start, problem.stop)
+        curves = [None if run is None else daily_returns(run.equity) for run in runs]
+        days = next((len(curve) for curve in curves if curve is not None), 0)
+        rows = [np.full(days, np.nan) if curve is None else curve for curve in curves]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), days)
+
+    def _ranges(
+        self, points: list[dict[str, Any]], ranges: list[tuple[int, int]], pieces: int
+    ) -> list[BlockResults]:
+        """Block results of each point: the ranges in order, each cut into `pieces`."""
+        parts: list[list[BlockResults]] = [[] for _ in points]
+        for start, stop in ranges:
+            runs = self._runs(points, start, stop)
+            for row, run in zip(parts, runs, strict=True):
+                row.append(_blocks_of(run, pieces))
+        return [join(row) for row in parts]
+
+    def _runs(self, points: list[dict[str, Any]], start: int, stop: int) -> list[RunMarks | None]:
+        problem = self._problem
+        prepared, whole = self._prepare()
+        arena = whole
+        if (start, stop) != (whole.start, whole.stop):
+            arena = dataclasses.replace(whole, start=start, stop=stop)
+        run = functools.partial(
+            run_points,
+            problem.bars,
+            prepared,
+            problem.strategy,
+            costs=problem.costs,
+            fill=problem.fill,
+            max_gap=problem.max_gap,
+            arena=arena,
+        )
+        try:
+            return list(run(points))
+        except Exception:  # noqa: BLE001  # a user's strategy may raise anything: find the point
+            return [self._alone(run, point) for point in points]
+
+    def _alone(self, run: Callable[..., list[RunMarks]], point: dict[str, Any]) -> RunMarks | None:
+        try:
+            return run([point])[0]
+        except Exception as error:  # noqa: BLE001  # the point fails alone, as a value
+            level = logging.DEBUG if self._warned else logging.WARNING
+            self._warned = True
+            _log.log(level, "a point has no score because its run failed: %s (%r)", error, point)
+            return None
+
+    def _prepare(self) -> tuple[Any, Arena]:
+        """What does not depend on the parameters, made once."""
+        with self._lock:
+            if self._market is None:
+                problem = self._problem
+                arena = Arena.of(
+                    problem.bars,
+                    costs=problem.costs,
+                    fill=problem.fill,
+                    max_gap=problem.max_gap,
+                    start=problem.start,
+                    stop=problem.stop,
+                )
+                prepared = problem.strategy.prepare(problem.bars, max_gap=problem.max_gap)
+                self._market = (prepared, arena)
+            return self._market
+
+
+def cut(
+    days: Int64Array, returns: Float64Array, exit_time: Int64Array, pieces: int
+) -> BlockResults:
+    """Block results of one run, cut into at most `pieces` even, day-aligned blocks.
+
+    Args:
+        days: Days since 1970-01-01 UTC, increasing.
+        returns: Net return of each day.
+        exit_time: Timestamps of the trades' exit bars, int64 ns UTC.
+        pieces: Blocks wanted.
+    """
+    trade_days = np.searchsorted(days, exit_time // DAY_NS)
+    return block_results(returns, trade_days, even_borders(len(days), pieces))
+
+
+def _blocks_of(run: RunMarks | None, pieces: int) -> BlockResults:
+    if run is not None:
+        return cut(run.days, daily_returns(run.equity), run.exit_time, pieces)
+    return BlockResults(
+        n=np.ones(pieces, dtype=np.int64),
+        trades=np.zeros(pieces, dtype=np.int64),
+        **{name: np.full(pieces, np.nan) for name in _MEASURES},
+    )
+
+
+def _engine_of(problem: Problem) -> EngineEvaluator:
+    fields = {f.name: getattr(problem, f.name) for f in dataclasses.fields(problem)}
+    return EngineEvaluator(fields.pop("bars"), fields.pop("strategy"), **fields)
+
+
+def problem_of(evaluator: Evaluator) -> Problem | None:
+    """What an evaluator evaluates; None for one that does not say."""
+    found = getattr(evaluator, "problem", None)
+    return found if isinstance(found, Problem) else None
+
+
+def fallbacks_of(evaluator: Evaluator | None) -> list[str]:
+    """Fallbacks that an evaluator, and those inside it, took."""
+    stats = getattr(evaluator, "stats", None)
+    return [] if stats is None else list(stats().get("fallbacks", ()))

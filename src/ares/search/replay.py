@@ -1,0 +1,49 @@
+"""Replay proof: the winner's run is made again, cold, by the readable definition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ares.backtest.engine import simulate_reference
+from ares.core.errors import ReplayError
+from ares.search.evaluator import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ares.search.evaluator import Problem
+    from ares.search.objective import Score
+
+
+def replay_proof(problem: Problem, params: Mapping[str, Any], score: Score) -> None:
+    """Check that `simulate_reference` gives, bit for bit, the block results of `score`.
+
+    Raises:
+        ReplayError: it does not: no artifact may be written from this search.
+    """
+    import pandas as pd
+
+    result = simulate_reference(
+        problem.bars,
+        problem.strategy,
+        params,
+        costs=problem.costs,
+        fill=problem.fill,
+        max_gap=problem.max_gap,
+        start=problem.start,
+        stop=problem.stop,
+    )
+    index = pd.DatetimeIndex(result.daily_returns.index).tz_localize(None)
+    days = index.to_numpy().astype("datetime64[D]").astype(np.int64)
+    returns = result.daily_returns.to_numpy(dtype=np.float64)
+    exits = problem.bars.timestamp[result.trades["exit_bar"].to_numpy(dtype=np.int64)]
+    blocks = cut(days, returns, exits, problem.n_blocks)
+    if blocks != score.blocks or problem.score(blocks, flat=False).value != score.value:
+        raise ReplayError(
+            "the winner's cold replay must equal what the search saw",
+            value=dict(params),
+            where=f"score {score.value!r}, replayed {problem.score(blocks, flat=False).value!r}",
+            remedy="Clear the cache (`ares cache clear`) and report this as a bug.",
+        )

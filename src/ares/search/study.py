@@ -1,0 +1,345 @@
+"""`run_search`: generations of points, a ledger of all of them, and proof of the winner."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ares.core.errors import ArtifactError
+from ares.core.identity import fingerprint
+from ares.core.types import readonly
+from ares.search.adaptive import AdaptiveSampler
+from ares.search.evaluator import problem_of
+from ares.search.ledger import Ledger, Trial
+from ares.search.objective import Objective
+from ares.search.progressive import ProgressiveEvaluator
+from ares.search.replay import replay_proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from ares.backtest.space import ParameterSpace
+    from ares.core.config import SearchConfig
+    from ares.core.types import Float64Array
+    from ares.search.evaluator import Evaluator
+    from ares.search.objective import Score
+
+_log = logging.getLogger("ares.search")
+
+SOBOL: Final = "sobol"
+ADAPTIVE: Final = "adaptive"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search is, told after each generation."""
+
+    generation: int
+    trials: int
+    budget: int
+    best: float
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        best: Parameters of the winner; None where no point has a value.
+        score: Score of the winner, or None.
+        trials: One row per trial, deterministic columns only.
+        volatile: Where each answer came from and how long its generation took.
+        trials_digest: Digest of `trials`.
+        initial_returns: Daily net returns of the Sobol points that have numbers, shape
+            (points, days); they were all run in full and serve the overfitting statistics.
+        initial_numbers: Trial numbers of these rows.
+        counts: trials, full, stopped, audited, failed, generations.
+        policies: What early stopping did; empty without it.
+        fallbacks: Fallbacks taken.
+        replayed: Whether the winner was proved by `simulate_reference`.
+    """
+
+    best: dict[str, Any] | None
+    score: Score | None
+    trials: pd.DataFrame
+    volatile: pd.DataFrame
+    trials_digest: str
+    initial_returns: Float64Array
+    initial_numbers: tuple[int, ...]
+    counts: dict[str, int]
+    policies: dict[str, Any] = field(default_factory=dict)
+    fallbacks: tuple[str, ...] = ()
+    replayed: bool = False
+
+
+def objective_of(config: SearchConfig) -> Objective:
+    """The objective that a configuration names."""
+    return Objective(config.objective, config.penalty, config.min_trades)
+
+
+def request_digest(
+    evaluator: Evaluator, space: ParameterSpace, config: SearchConfig, seed: int
+) -> str:
+    """Digest of all that shapes a search: problem, space, configuration, seed, early stopping."""
+    problem = problem_of(evaluator)
+    what: Any = None
+    if problem is not None:
+        objective = (
+            problem.objective.name,
+            problem.objective.penalty,
+            problem.objective.min_trades,
+        )
+        what = (problem.identity, objective)
+    stopping = isinstance(evaluator, ProgressiveEvaluator)
+    return fingerprint((what, space, config, seed, stopping))
+
+
+def run_search(
+    evaluator: Evaluator,
+    space: ParameterSpace,
+    config: SearchConfig,
+    *,
+    seed: int = 0,
+    ledger: Ledger | str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    patience: int | None = None,
+) -> SearchResult:
+    """Search `space`: Sobol points, then generations of CMA-ES, until the budget is used.
+
+    The same request gives the same trials, whatever the workers, the cache and the interruptions
+    were. A search that was killed resumes from its ledger by replaying ask and tell.
+
+    Args:
+        evaluator: What puts a value on points; a `ProgressiveEvaluator` stops losers early, but
+            never a Sobol point.
+        space: What to search.
+        config: Trials, Sobol points and generation size.
+        seed: Run seed.
+        ledger: An open ledger, or the path of one; None keeps it in memory.
+        progress: Called after each generation.
+        patience: End after so many generations that did not improve the best value by more than
+            its standard error; None uses the budget.
+
+    Raises:
+        ReplayError: the winner's cold run by `simulate_reference` differs from what was seen.
+        ArtifactError: the ledger belongs to another search.
+        StoreError: the ledger cannot be written.
+    """
+    mine = not isinstance(ledger, Ledger)
+    book = (
+        ledger
+        if isinstance(ledger, Ledger)
+        else Ledger(ledger, request_digest(evaluator, space, config, seed))
+    )
+    try:
+        study = _Study(evaluator, space, config, seed, book, patience)
+        study.run(progress)
+        return study.result()
+    finally:
+        if mine:
+            book.close()
+
+
+class _Study:
+    """One search: what was asked, what was told, and when it ends."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        space: ParameterSpace,
+        config: SearchConfig,
+        seed: int,
+        ledger: Ledger,
+        patience: int | None,
+    ) -> None:
+        self.evaluator = evaluator
+        self.config = config
+        self.ledger = ledger
+        self.patience = patience
+        self.sampler = AdaptiveSampler(
+            config.initial_samples, space=space, seed=seed, generation=config.generation
+        )
+        self.trials: list[Trial] = []
+        self.best: Trial | None = None
+        self.waited = 0
+        self._reference: Score | None = None
+        self._seen: set[str] = set()
+
+    def run(self, progress: Callable[[Progress], None] | None) -> None:
+        """Replay what the ledger holds, then go on."""
+        for stored in list(self.ledger.generations):
+            points, phase = self._ask()
+            known = [trial.params for trial in stored]
+            if fingerprint(points) != fingerprint(known) or phase != stored[0].phase:
+                raise ArtifactError(
+                    "resuming must ask for the points that the ledger holds",
+                    where=f"{self.ledger.path}, generation {stored[0].generation}",
+                    remedy="The ledger comes from other code: move it away to search anew.",
+                )
+            scores = [trial.score for trial in stored]
+            if isinstance(self.evaluator, ProgressiveEvaluator):
+                self.evaluator.learn(points, scores)
+            self._tell(stored, progress, resumed=True)
+        while not self._done():
+            points, phase = self._ask()
+            if not points:
+                break
+            began = time.perf_counter()
+            scores = self._evaluate(points, phase)
+            seconds = (time.perf_counter() - began) / len(points)
+            generation = len(self.ledger.generations)
+            first = len(self.trials)
+            trials = [
+                Trial(first + i, generation, phase, point, score, seconds)
+                for i, (point, score) in enumerate(zip(points, scores, strict=True))
+            ]
+            self.ledger.append(trials)
+            self._tell(trials, progress, resumed=False)
+
+    def result(self) -> SearchResult:
+        """Prove the winner and put the tables together."""
+        replayed = False
+        problem = problem_of(self.evaluator)
+        if self.best is not None and problem is not None:
+            replay_proof(problem, self.best.params, self.best.score)
+            replayed = True
+        table, volatile = trials_table(self.trials)
+        returns, numbers = self._initial_returns()
+        stats: dict[str, Any] = getattr(self.evaluator, "stats", dict)()
+        full = sum(t.score.full for t in self.trials)
+        return SearchResult(
+            best=None if self.best is None else dict(self.best.params),
+            score=None if self.best is None else self.best.score,
+            trials=table,
+            volatile=volatile,
+            trials_digest=table_digest(table),
+            initial_returns=returns,
+            initial_numbers=numbers,
+            counts={
+                "trials": len(self.trials),
+                "full": full,
+                "stopped": len(self.trials) - full,
+                "audited": sum(t.score.audit is not None for t in self.trials),
+                "failed": sum(t.score.full and math.isinf(t.score.value) for t in self.trials),
+                "generations": len(self.ledger.generations),
+            },
+            policies=stats if isinstance(self.evaluator, ProgressiveEvaluator) else {},
+            fallbacks=(*self.sampler.fallbacks, *stats.get("fallbacks", ())),
+            replayed=replayed,
+        )
+
+    def _ask(self) -> tuple[list[dict[str, Any]], str]:
+        """Points of the next generation that were not asked before, and its phase."""
+        given, budget = len(self.trials), self.config.trials
+        initial = self.config.initial_samples
+        limit = initial if given < initial else budget
+        size = min(self.config.generation, limit - given, budget - given)
+        fresh = []
+        for point in self.sampler.ask(size):
+            key = fingerprint(point)
+            if key not in self._seen:
+                self._seen.add(key)
+                fresh.append(point)
+        return fresh, SOBOL if given < initial else ADAPTIVE
+
+    def _evaluate(self, points: list[dict[str, Any]], phase: str) -> list[Score]:
+        if phase == SOBOL and isinstance(self.evaluator, ProgressiveEvaluator):
+            return self.evaluator.evaluate_full(points)
+        return self.evaluator.evaluate(points)
+
+    def _tell(
+        self,
+        trials: Sequence[Trial],
+        progress: Callable[[Progress], None] | None,
+        *,
+        resumed: bool,
+    ) -> None:
+        self.trials.extend(trials)
+        self.sampler.tell([t.params for t in trials], [t.score for t in trials])
+        for trial in trials:
+            value = trial.score.value
+            better = self.best is None or value > self.best.score.value
+            if trial.score.full and math.isfinite(value) and better:
+                self.best = trial
+        self._count_patience()
+        if progress is not None:
+            best = -math.inf if self.best is None else self.best.score.value
+            generation = len(self.ledger.generations) if not resumed else trials[0].generation + 1
+            progress(Progress(generation, len(self.trials), self.config.trials, best, resumed))
+
+    def _count_patience(self) -> None:
+        """A generation improves where the best gains more than the noise of the earlier best."""
+        best, reference = self.best, self._reference
+        if best is None:
+            return
+        noise = 0.0 if reference is None or math.isnan(reference.error) else reference.error
+        if reference is None or best.score.value > reference.value + noise:
+            self._reference, self.waited = best.score, 0
+        elif len(self.trials) > self.config.initial_samples:
+            self.waited += 1
+
+    def _done(self) -> bool:
+        out = self.patience is not None and self.waited >= self.patience
+        return out or len(self.trials) >= self.config.trials
+
+    def _initial_returns(self) -> tuple[Float64Array, tuple[int, ...]]:
+        initial = [t for t in self.trials if t.phase == SOBOL]
+        curves = getattr(self.evaluator, "daily_returns", None)
+        if curves is None or not initial:
+            returns = np.empty((0, 0))
+        else:
+            returns = np.asarray(curves([t.params for t in initial]), dtype=np.float64)
+        good = np.all(np.isfinite(returns), axis=1)
+        kept = returns[good]
+        readonly(kept)
+        numbers = [t.number for t, fine in zip(initial, good, strict=False) if fine]
+        return kept, tuple(numbers)
+
+
+def trials_table(trials: Sequence[Trial]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The deterministic columns of all trials, and the volatile ones apart."""
+    import pandas as pd
+
+    names = sorted({name for trial in trials for name in trial.params})
+    columns: dict[str, list[Any]] = {
+        "number": [t.number for t in trials],
+        "generation": [t.generation for t in trials],
+        "phase": [t.phase for t in trials],
+        **{f"param_{name}": [t.params.get(name) for t in trials] for name in names},
+        "status": [_status(t.score) for t in trials],
+        "stage": [0 if t.score.stage is None else t.score.stage for t in trials],
+        "value": [t.score.value for t in trials],
+        "error": [t.score.error for t in trials],
+        "revealed": [t.score.revealed for t in trials],
+        "audit": [math.nan if t.score.audit is None else t.score.audit for t in trials],
+        "outcome": [t.score.outcome.name for t in trials],
+        "days": [int(t.score.blocks.n.sum()) for t in trials],
+        "n_trades": [int(t.score.blocks.trades.sum()) for t in trials],
+        "blocks": [fingerprint(t.score.blocks.to_bytes()) for t in trials],
+    }
+    volatile = {
+        "number": columns["number"],
+        "source": [t.score.source for t in trials],
+        "seconds": [t.seconds for t in trials],
+    }
+    return pd.DataFrame(columns), pd.DataFrame(volatile)
+
+
+def table_digest(table: pd.DataFrame) -> str:
+    """Digest of a trials table: column names, types of the values, values."""
+    return fingerprint([(str(name), table[name].tolist()) for name in table.columns])
+
+
+def _status(score: Score) -> str:
+    if not score.full:
+        return "stopped" if score.audit is None else "audited"
+    return "full" if math.isfinite(score.value) else "failed"
