@@ -100,7 +100,9 @@ def test_error_and_track_record_of_the_hedge_fund_styles(sharpe, skew, kurtosis,
     assert months / 12 == pytest.approx(years, abs=5e-7)
 
 
-@pytest.mark.parametrize(("per_year", "years"), [(250, 2.7311878), (52, 2.8288336), (12, 3.2398007)])
+@pytest.mark.parametrize(
+    ("per_year", "years"), [(250, 2.7311878), (52, 2.8288336), (12, 3.2398007)]
+)
 def test_track_record_for_two_against_one(per_year, years):
     unit = 1 / math.sqrt(per_year)
     found = min_track_record_length(2 * unit, benchmark=unit)
