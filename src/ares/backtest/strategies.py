@@ -1,0 +1,215 @@
+"""The built-in strategies. A value that is undefined at t (or t-1, for crossings) signals nothing.
+
+All take the common parameters as well: direction, stop_loss, take_profit, stop_unit, max_hold,
+size and cooldown (see `ares.backtest.space.COMMON`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
+
+import numpy as np
+
+from ares.backtest.scores import ModelSignal, ScoreThreshold
+from ares.backtest.signals import Events, ScoreRule
+from ares.backtest.space import Float, Int, LessThan, ParameterSpace
+from ares.backtest.strategy import Prepared, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ares.core.types import BoolArray, Float64Array
+    from ares.market.bars import Bars
+
+__all__ = [
+    "BUILT_IN",
+    "BollingerReversion",
+    "DonchianBreakout",
+    "EmaCross",
+    "ModelSignal",
+    "Prepared",
+    "RsiReversion",
+    "ScoreThreshold",
+    "SmaCross",
+    "Strategy",
+]
+
+
+def _cross_space(fast: int, slow: int) -> ParameterSpace:
+    return ParameterSpace(
+        {
+            "fast": Int(3, 60, log=True, minimum=1, default=fast),
+            "slow": Int(10, 250, log=True, minimum=2, default=slow),
+        },
+        (LessThan("fast", "slow"),),
+    )
+
+
+def _crossings(fast: Float64Array, slow: Float64Array) -> Events:
+    """Edges: up where fast > slow now and fast <= slow one bar before; down is the mirror."""
+    up = np.flatnonzero((fast[1:] > slow[1:]) & (fast[:-1] <= slow[:-1])) + 1
+    down = np.flatnonzero((fast[1:] < slow[1:]) & (fast[:-1] >= slow[:-1])) + 1
+    return Events(long_entry=up, long_exit=down, short_entry=down, short_exit=up)
+
+
+def _where(
+    long_entry: BoolArray, long_exit: BoolArray, short_entry: BoolArray, short_exit: BoolArray
+) -> Events:
+    return Events(
+        np.flatnonzero(long_entry),
+        np.flatnonzero(long_exit),
+        np.flatnonzero(short_entry),
+        np.flatnonzero(short_exit),
+    )
+
+
+@final
+@dataclass(frozen=True)
+class SmaCross:
+    """Crossings of two simple means. After a stop there is no entry before the next crossing."""
+
+    name: ClassVar[str] = "SmaCross"
+    space: ClassVar[ParameterSpace] = _cross_space(20, 50)
+
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> Prepared:
+        """Means are made when asked for and kept."""
+        return Prepared.of(bars, max_gap=max_gap)
+
+    def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> Events:
+        """Crossings of `fast` and `slow`."""
+        fast, slow = (prepared.column("sma", params[name]) for name in ("fast", "slow"))
+        return _crossings(fast, slow)
+
+    def lookback(self, params: Mapping[str, Any]) -> int:
+        """Bars that the slower mean needs."""
+        return int(params["slow"])
+
+
+@final
+@dataclass(frozen=True)
+class EmaCross:
+    """Crossings of two exponential means. After a stop no entry before the next crossing."""
+
+    name: ClassVar[str] = "EmaCross"
+    space: ClassVar[ParameterSpace] = _cross_space(12, 26)
+
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> Prepared:
+        """Means are made when asked for and kept."""
+        return Prepared.of(bars, max_gap=max_gap)
+
+    def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> Events:
+        """Crossings of `fast` and `slow`."""
+        fast, slow = (prepared.column("ema", params[name]) for name in ("fast", "slow"))
+        return _crossings(fast, slow)
+
+    def lookback(self, params: Mapping[str, Any]) -> int:
+        """Bars until the slower mean is seeded."""
+        return int(params["slow"])
+
+
+@final
+@dataclass(frozen=True)
+class RsiReversion:
+    """Long below `low` until above `high`; short is the mirror at 50. Levels, not edges."""
+
+    name: ClassVar[str] = "RsiReversion"
+    space: ClassVar[ParameterSpace] = ParameterSpace(
+        {
+            "period": Int(3, 50, log=True, minimum=2, default=14),
+            "low": Float(10.0, 45.0, minimum=0.0, maximum=100.0, default=30.0),
+            "high": Float(50.0, 90.0, minimum=0.0, maximum=100.0, default=70.0),
+        }
+    )
+
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> Prepared:
+        """The index is made when asked for and kept."""
+        return Prepared.of(bars, max_gap=max_gap)
+
+    def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> ScoreRule:
+        """The score is the negated index; the next float makes >= out of >."""
+        low, high = params["low"], params["high"]
+        return ScoreRule(
+            prepared.column("minus_rsi", params["period"]),
+            enter=float(np.nextafter(-low, np.inf)),
+            exit=float(np.nextafter(-high, -np.inf)),
+            short_enter=float(np.nextafter(-(100.0 - low), -np.inf)),
+            short_exit=float(np.nextafter(-(100.0 - high), np.inf)),
+        )
+
+    def lookback(self, params: Mapping[str, Any]) -> int:
+        """Bars until the index is seeded."""
+        return int(params["period"]) + 1
+
+
+@final
+@dataclass(frozen=True)
+class DonchianBreakout:
+    """Long above the highest high of `entry_period` bars, out below the lowest low of the other."""
+
+    name: ClassVar[str] = "DonchianBreakout"
+    space: ClassVar[ParameterSpace] = ParameterSpace(
+        {
+            "entry_period": Int(5, 200, log=True, minimum=1, default=20),
+            "exit_period": Int(3, 100, log=True, minimum=1, default=10),
+        }
+    )
+
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> Prepared:
+        """Channels are made when asked for and kept."""
+        return Prepared.of(bars, max_gap=max_gap)
+
+    def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> Events:
+        """The close beyond a channel of the bars before it."""
+        close, entry, leave = prepared.bars.close, params["entry_period"], params["exit_period"]
+        return _where(
+            close > prepared.column("highest", entry),
+            close < prepared.column("lowest", leave),
+            close < prepared.column("lowest", entry),
+            close > prepared.column("highest", leave),
+        )
+
+    def lookback(self, params: Mapping[str, Any]) -> int:
+        """Bars of the longer channel and the one that leaves it."""
+        return max(int(params["entry_period"]), int(params["exit_period"])) + 1
+
+
+@final
+@dataclass(frozen=True)
+class BollingerReversion:
+    """Long below mean - width * std until above the mean; short is the mirror."""
+
+    name: ClassVar[str] = "BollingerReversion"
+    space: ClassVar[ParameterSpace] = ParameterSpace(
+        {
+            "period": Int(5, 100, log=True, minimum=2, default=20),
+            "width": Float(0.5, 4.0, minimum=0.0, without_minimum=True, default=2.0),
+        }
+    )
+
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> Prepared:
+        """Means and deviations (ddof 0) are made when asked for and kept."""
+        return Prepared.of(bars, max_gap=max_gap)
+
+    def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> Events:
+        """The close beyond a band, or back across the mean."""
+        close = prepared.bars.close
+        mean = prepared.column("sma", params["period"])
+        reach = params["width"] * prepared.column("std", params["period"])
+        return _where(close < mean - reach, close > mean, close > mean + reach, close < mean)
+
+    def lookback(self, params: Mapping[str, Any]) -> int:
+        """Bars of the window."""
+        return int(params["period"])
+
+
+BUILT_IN: Final[Mapping[str, Strategy]] = {
+    strategy.name: strategy
+    for strategy in (
+        SmaCross(),
+        EmaCross(),
+        RsiReversion(),
+        DonchianBreakout(),
+        BollingerReversion(),
+    )
+}
