@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -16,15 +17,18 @@ from ares.market.columns import (
     check_width,
     named_layout,
 )
+from ares.market.frames import restore_decimals
 from ares.market.raw import NO_TIME
 from ares.market.table import ZONED, Table, as_array, guarded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
 
-    from ares.core.types import Float64Array
+    Batches: TypeAlias = Iterator[tuple[pa.RecordBatch, pa.Schema, Layout]]
+
 
 MAX_ROWS: Final = 200_000_000
 MAX_RATIO: Final = 200
@@ -35,6 +39,7 @@ DECIMALS_KEY: Final = b"ares.decimals"
 """Schema metadata: JSON object, column name to the decimals its float32 values stand for."""
 
 _ROW_BYTES: Final = 8 * len(ROLES)
+_BATCH: Final = 1 << 16
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"ARROW1"
 _OLD_FEATHER: Final = b"FEA1"
@@ -50,20 +55,7 @@ def read_parquet(path: Path, *, columns: tuple[str, ...] | None = None) -> Table
     Raises:
         DataError: The file is damaged, hostile, or holds no bars.
     """
-    import pyarrow.parquet as pq
-
-    where = str(path)
-    with guarded(where):
-        _check_parquet_frame(path, where)
-        with pq.ParquetFile(
-            path, thrift_string_size_limit=MAX_FOOTER, thrift_container_size_limit=1_000_000
-        ) as file:
-            _check_footer(file.metadata, path.stat().st_size, where)
-            schema = file.schema_arrow
-            layout = _layout(schema, columns, where)
-            names = [schema.names[position] for position in layout.positions]
-            table = file.read(columns=names)
-    return _table(table, schema, layout, where)
+    return _joined(_parquet_batches(path, columns), str(path))
 
 
 def read_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Table:
@@ -76,44 +68,88 @@ def read_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Table
     Raises:
         DataError: The file is damaged, hostile, or holds no bars.
     """
+    return _joined(_feather_batches(path, columns), str(path))
+
+
+def stream_parquet(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterator[Table]:
+    """The rows of `read_parquet`, some ten thousand at a time."""
+    return _tables(_parquet_batches(path, columns), str(path))
+
+
+def stream_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterator[Table]:
+    """The rows of `read_feather`, one record batch at a time."""
+    return _tables(_feather_batches(path, columns), str(path))
+
+
+def _parquet_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
+    import pyarrow.parquet as pq
+
+    where = str(path)
+    with guarded(where):
+        check_parquet_frame(path, where)
+        with pq.ParquetFile(
+            path, thrift_string_size_limit=MAX_FOOTER, thrift_container_size_limit=1_000_000
+        ) as file:
+            check_width(file.metadata.num_columns, where)
+            check_footer(file.metadata, path.stat().st_size, where)
+            schema = file.schema_arrow
+            layout = _layout(schema, columns, where)
+            names = [schema.names[position] for position in layout.positions]
+            for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+                yield batch, schema, layout
+
+
+def _feather_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
     import pyarrow as pa
 
     where = str(path)
     with guarded(where), path.open("rb") as file:
         _check_feather_frame(file.read(8), where)
-        schema = pa.ipc.open_file(path.open("rb")).schema
+        schema = pa.ipc.open_file(file).schema
         layout = _layout(schema, columns, where)
         options = pa.ipc.IpcReadOptions(included_fields=sorted(layout.positions))
         cap = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
-        batches: list[pa.RecordBatch] = []
         rows = 0
-        reader = pa.ipc.open_file(path.open("rb"), options=options)
+        reader = pa.ipc.open_file(file, options=options)
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
             batch.validate(full=True)
             rows += batch.num_rows
             if rows > MAX_ROWS or rows * _ROW_BYTES > cap:
                 raise DataError(f"a compressed file may expand {MAX_RATIO}-fold", where=where)
-            batches.append(batch)
-        table = pa.Table.from_batches(batches, schema=reader.schema)
-    return _table(table, schema, layout, where)
+            yield batch, schema, layout
 
 
-def restored(values: Float64Array, decimals: int) -> Float64Array:
-    """The float64 nearest to the decimal text of `decimals` places that float32 values stood for.
+def _joined(batches: Batches, where: str) -> Table:
+    import pyarrow as pa
+
+    parts = list(batches)
+    if sum(batch.num_rows for batch, _, _ in parts) == 0:
+        raise DataError("the file holds no rows", where=where)
+    _, schema, layout = parts[0]
+    return _table(pa.Table.from_batches([batch for batch, _, _ in parts]), schema, layout, where)
+
+
+def _tables(batches: Batches, where: str) -> Iterator[Table]:
+    import pyarrow as pa
+
+    rows = 0
+    for batch, schema, layout in batches:
+        if batch.num_rows:
+            table = _table(pa.Table.from_batches([batch]), schema, layout, where)
+            numbers = np.arange(rows + 1, rows + 1 + len(table), dtype=np.int64)
+            yield dataclasses.replace(table, row_of=numbers)
+            rows += batch.num_rows
+    if rows == 0:
+        raise DataError("the file holds no rows", where=where)
+
+
+def check_parquet_frame(path: Path, where: str) -> None:
+    """Check the magic bytes at both ends, and that the footer fits between them.
 
     Raises:
-        DataError: `decimals` is not within 0 to 15.
+        DataError: It is empty, cut, or no Parquet file.
     """
-    if not 0 <= decimals <= 15:
-        raise DataError("decimals must be within 0 to 15", value=decimals)
-    scale = float(10**decimals)
-    result: Float64Array = np.rint(values * scale) / scale
-    return result
-
-
-def _check_parquet_frame(path: Path, where: str) -> None:
-    """Magic bytes at both ends and a footer that fits between them."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if size == 0:
@@ -131,9 +167,12 @@ def _check_parquet_frame(path: Path, where: str) -> None:
         )
 
 
-def _check_footer(metadata: Any, size: int, where: str) -> None:
-    """Refuse what the footer says would be too much to decode, or contradicts itself."""
-    check_width(metadata.num_columns, where)
+def check_footer(metadata: Any, size: int, where: str) -> None:
+    """Refuse what the footer says would be too much to decode, or contradicts itself.
+
+    Raises:
+        DataError: More rows, or more decoded bytes per byte of the file, than is sane.
+    """
     rows = metadata.num_rows
     if not 0 <= rows <= MAX_ROWS:
         raise DataError(f"a file of bars may have {MAX_ROWS} rows", where=where, value=rows)
@@ -220,8 +259,6 @@ def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Ta
     """Convert the six decoded columns."""
     import pyarrow as pa
 
-    if table.num_rows == 0:
-        raise DataError("the file holds no rows", where=where)
     decimals = _decimals(schema.metadata, where)
     with guarded(where):
         by_name = dict(zip(ROLES, (schema.names[n] for n in layout.positions), strict=True))
@@ -230,10 +267,10 @@ def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Ta
             column = table.column(by_name[role])
             numbers = as_array(column.cast(pa.float64()))
             if by_name[role] in decimals and pa.types.is_float32(column.type):
-                numbers = restored(numbers, decimals[by_name[role]])
+                numbers = restore_decimals(numbers, decimals[by_name[role]])
             values[role] = numbers
         times = _times(table.column(by_name["timestamp"]))
-    return Table(timestamp=times, values=values, where=where)
+    return Table(timestamp=times, numbers=values, where=where)
 
 
 def _times(column: pa.ChunkedArray) -> Any:

@@ -157,7 +157,7 @@ def _fitting(fits: list[bool], where: str) -> Layout:
 
 def _ordered_everywhere(table: Table) -> bool:
     """Whether low <= min(open, close) and max(open, close) <= high in every row."""
-    o, h, low, c = (table.values[name] for name in ("open", "high", "low", "close"))
+    o, h, low, c = (table.numbers[name] for name in ("open", "high", "low", "close"))
     return bool(np.all((low <= np.minimum(o, c)) & (np.maximum(o, c) <= h)))
 
 
@@ -225,7 +225,7 @@ class _Reader:
         times = table.column("timestamp")
         return Table(
             timestamp=as_array(times.fill_null(NO_TIME) if kind == "integer" else times),
-            values={name: as_array(table.column(name)) for name in PRICES},
+            numbers={name: as_array(table.column(name)) for name in PRICES},
             where=self.where,
             row_of=self._row_numbers(table.num_rows),
         )

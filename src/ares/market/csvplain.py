@@ -123,7 +123,7 @@ def read_plain(
         stamps[stamps == float(NO_TIME)] = np.nan
     return Table(
         timestamp=stamps if kind in {"integer", "number"} else stamps.view("datetime64[ns]"),
-        values={name: np.array(column, dtype=np.float64) for name, column in values.items()},
+        numbers={name: np.array(column, dtype=np.float64) for name, column in values.items()},
         where=where,
         row_of=np.array(numbers, dtype=np.int64),
         problems=tuple(problems),

@@ -34,6 +34,7 @@ Paths: TypeAlias = SourcePath | Sequence[SourcePath]
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".feather")
 _ZIP: Final = b"PK\x03\x04"
+_READERS: Final = {"csv": read_csv, "parquet": read_parquet, "feather": read_feather}
 
 
 def load_bars(
@@ -133,7 +134,15 @@ def read_table(path: Path, *, columns: Columns | None = None) -> Table:
     Raises:
         DataError: The file cannot be read as bars.
     """
-    names = declared_columns(columns)
+    return _READERS[file_format(path)](path, columns=declared_columns(columns))
+
+
+def file_format(path: Path) -> str:
+    """Say "csv", "parquet" or "feather", by the first bytes of a file and then by its ending.
+
+    Raises:
+        DataError: Missing, empty, unreadable, not a regular file, or an archive.
+    """
     where = str(path)
     with guarded(where):
         if not stat.S_ISREG(path.stat().st_mode):
@@ -147,10 +156,10 @@ def read_table(path: Path, *, columns: Columns | None = None) -> Table:
         raise DataError("archives are not read", where=where, remedy="Unpack it first.")
     suffix = path.suffix.lower()
     if head.startswith(b"PAR1") or suffix == ".parquet":
-        return read_parquet(path, columns=names)
+        return "parquet"
     if head.startswith((b"ARROW1", b"FEA1")) or suffix == ".feather":
-        return read_feather(path, columns=names)
-    return read_csv(path, columns=names)
+        return "feather"
+    return "csv"
 
 
 def source_files(path: Paths) -> list[Path]:

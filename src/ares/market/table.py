@@ -34,7 +34,7 @@ class Table:
 
     Attributes:
         timestamp: Numbers in an unknown unit (int64 or float64), or datetime64[ns] in UTC.
-        values: open, high, low, close and volume, float64; NaN where a cell is empty or text.
+        numbers: open, high, low, close and volume, float64; NaN where a cell is empty or text.
         where: The file, for messages.
         row_of: Row of the file that each data row stands in, counted from 1; None: no offset.
         problems: The first cells that hold neither a number nor a time.
@@ -42,7 +42,7 @@ class Table:
     """
 
     timestamp: npt.NDArray[Any]
-    values: dict[str, Float64Array]
+    numbers: dict[str, Float64Array]
     where: str
     row_of: Int64Array | None = None
     problems: tuple[CellProblem, ...] = ()
@@ -68,11 +68,11 @@ class Table:
             nanoseconds = normalise_timestamps(times, where=self._where_of)
         return RawBars(
             timestamp=nanoseconds,
-            open=self.values["open"],
-            high=self.values["high"],
-            low=self.values["low"],
-            close=self.values["close"],
-            volume=self.values["volume"],
+            open=self.numbers["open"],
+            high=self.numbers["high"],
+            low=self.numbers["low"],
+            close=self.numbers["close"],
+            volume=self.numbers["volume"],
             files=(self.where,),
             row_of=self.row_of,
             problems=self.problems,

@@ -1,0 +1,73 @@
+"""How much memory this process may use: physical memory, the cgroup's limit, or a stated size."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from ares.core.errors import ConfigError
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+_CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+_CGROUP_SELF: Final = Path("/proc/self/cgroup")
+_UNLIMITED: Final = 1 << 60
+"""Limits from here on mean none: cgroup v1 writes the largest page-aligned int64."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `2GiB`, `500 MB` or `1073741824`; KB is 1000, KiB 1024, K 1024.
+
+    Raises:
+        ConfigError: Another form, or zero.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise ConfigError("a size is a number and B, KiB, MiB, GiB or TiB", value=text)
+    decimal = text.strip().lower().endswith("b") and not match[3]
+    base = 1000 if decimal else 1024
+    return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
+
+
+def memory_limit() -> int:
+    """Bytes of physical memory, or of the cgroup's limit where that is smaller."""
+    import psutil
+
+    physical = int(psutil.virtual_memory().total)
+    limit = cgroup_limit()
+    return physical if limit is None else min(physical, limit)
+
+
+def cgroup_limit(*, root: Path = _CGROUP_ROOT, own: Path = _CGROUP_SELF) -> int | None:
+    """Smallest memory limit of this process's cgroup (v1 or v2) and its parents, or None.
+
+    Args:
+        root: Where the cgroup file systems are mounted.
+        own: The file that names the process's cgroups.
+    """
+    try:
+        lines = own.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    found: list[int] = []
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers:
+            found.extend(_limits(root, path, "memory.max"))
+        elif "memory" in controllers.split(","):
+            found.extend(_limits(root / "memory", path, "memory.limit_in_bytes"))
+    return min(found, default=None)
+
+
+def _limits(root: Path, path: str, name: str) -> list[int]:
+    """Limits of the group at `path` and of all groups above it."""
+    parts = [part for part in PurePosixPath(path).parts if part not in {"/", "..", "."}]
+    limits = []
+    for depth in range(len(parts) + 1):
+        try:
+            text = root.joinpath(*parts[:depth], name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdigit() and 0 < int(text) < _UNLIMITED:
+            limits.append(int(text))
+    return limits

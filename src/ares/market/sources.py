@@ -1,0 +1,129 @@
+"""Where bars come from: the embedded sample, files, or the workspace's datasets."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ares.core.errors import DataError
+from ares.market.bars import check_bars
+from ares.market.copies import load_files
+from ares.market.csvfile import read_csv
+from ares.market.datasets import has_dataset, load_dataset
+from ares.market.files import cut, load_bars
+from ares.market.timeframe import timeframe_ns
+from ares.market.timerange import parse_timerange
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ares.market.bars import Adjusted, BadPrints, Bars
+    from ares.market.columns import Columns
+    from ares.market.datasets import DoorOptions
+    from ares.store.workspace import Workspace
+
+SAMPLE: Final = ("IXIC", "nasdaq", "1d")
+"""Symbol, exchange and timeframe of the embedded sample."""
+
+_SAMPLE_CALENDAR: Final = "session:America/New_York 09:30-16:00"
+_SAMPLE_FILE: Final = Path("data", "nasdaq", "nasdaq.csv.gz")
+
+
+def sample() -> Bars:
+    """Daily bars of the Nasdaq Composite, 1999-01-04 to 2018-12-31, timestamps 00:00 UTC.
+
+    They are real and lie in the `arch` distribution, which is found without importing it.
+
+    Raises:
+        DataError: `arch` is not installed, or has no such file.
+    """
+    spec = importlib.util.find_spec("arch")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    path = next((f for f in (Path(d) / _SAMPLE_FILE for d in folders) if f.is_file()), None)
+    if path is None:
+        raise DataError(
+            "the embedded sample must be installed",
+            where="sample",
+            remedy="Install the package arch, or give files with --data.",
+        )
+    symbol, exchange, timeframe = SAMPLE
+    raw = read_csv(path, date_format="%m/%d/%Y").raw()
+    bars, _ = check_bars(
+        dataclasses.replace(raw, files=("sample",)),
+        symbol=symbol,
+        exchange=exchange,
+        timeframe=timeframe,
+        calendar=_SAMPLE_CALENDAR,
+    )
+    return bars
+
+
+def resolve(
+    symbol: str,
+    exchange: str,
+    timeframe: str,
+    *,
+    data: str | Path | Sequence[str | Path] | None = None,
+    workspace: Workspace | None = None,
+    columns: Columns | None = None,
+    timerange: str | None = None,
+    calendar: str | None = None,
+    adjusted: Adjusted = "none",
+    bad_prints: BadPrints = "drop",
+    max_print: float = 2.0,
+) -> Bars:
+    """Bars that (symbol, exchange, timeframe) means: files, else the dataset, else the sample.
+
+    Args:
+        symbol: What is traded.
+        exchange: Where it is traded.
+        timeframe: Interval of a bar.
+        data: Files or folders; they win over the dataset.
+        workspace: Where datasets and copies of CSV files lie; without it files are read directly.
+        columns: Order of the columns of files, as `load_bars`.
+        timerange: "20200101-20210101", end exclusive.
+        calendar: As `load_bars`, for files; a dataset keeps its own, and must agree.
+        adjusted: As `load_bars`, for files; a dataset keeps its own.
+        bad_prints: As `load_bars`, for files.
+        max_print: As `load_bars`, for files.
+
+    Raises:
+        DataError: Nothing is known under these names, or the data cannot be used.
+        ConfigError: An option is not allowed.
+    """
+    timeframe_ns(timeframe)
+    market = {"symbol": symbol, "exchange": exchange, "timeframe": timeframe}
+    door: DoorOptions = {
+        "calendar": calendar,
+        "adjusted": adjusted,
+        "bad_prints": bad_prints,
+        "max_print": max_print,
+    }
+    if data is not None and data != ():
+        if workspace is None:
+            return load_bars(data, columns=columns, timerange=timerange, **market, **door)
+        return load_files(
+            workspace, data, columns=columns, timerange=timerange, options=door, **market
+        )
+    if workspace is not None and has_dataset(workspace, symbol, exchange, timeframe):
+        bars = load_dataset(workspace, symbol, exchange, timeframe, timerange)
+        if calendar is not None and calendar != bars.calendar:
+            raise DataError(
+                f"the dataset was imported with the calendar {bars.calendar}",
+                where=f"{symbol} {exchange} {timeframe}",
+                value=calendar,
+                remedy="Leave the calendar away, or import the files again with it.",
+            )
+        return bars
+    if (symbol, exchange, timeframe) == SAMPLE:
+        return cut(sample(), parse_timerange(timerange))
+    raise DataError(
+        "no bars are known under these names",
+        where=f"{symbol} {exchange} {timeframe}",
+        remedy=(
+            f"Give files with --data, or load them once: ares import --symbol {symbol}"
+            f" --exchange {exchange} --timeframe {timeframe} --data FILES."
+        ),
+    )
