@@ -79,7 +79,7 @@ def test_spread_of_the_means_is_the_closed_form(mean_block):
 
 
 def test_automatic_block_length():
-    generator = np.random.RandomState(0)  # the published numbers were made with it  # noqa: NPY002
+    generator = np.random.RandomState(0)  # the published numbers were made with it
     noise = generator.standard_normal(10_100)
     series = np.zeros(10_100)
     for t in range(1, 10_100):
@@ -96,6 +96,12 @@ def test_automatic_block_length_where_there_is_none():
     assert optimal_block(np.full(100, 0.1)) == 1.0
     assert optimal_block(np.array([0.1, -0.2, 0.3])) == 1.0
     assert optimal_block(np.random.default_rng(1).normal(size=300)) >= 1.0
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-12, -0.3, 0.1, 5.0]), min_size=1, max_size=60))
+def test_automatic_block_length_is_always_usable(values):
+    found = optimal_block(np.array(values))
+    assert 1.0 <= found <= max(10, len(values))
 
 
 def ar1(generator: np.random.Generator, n: int, rho: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -188,7 +189,7 @@ def test_history_only_makes_the_verdict_worse():
     later = [discounted(now, n) for n in (1, 2, 10, 1000, 10**9)]
     assert now.edge
     assert later[0] == now
-    assert [a.dsr > b.dsr for a, b in zip(later, later[1:], strict=False)] == [True] * 4
+    assert [a.dsr > b.dsr for a, b in itertools.pairwise(later)] == [True] * 4
     assert not later[-1].edge
     assert "1000000000 candidates validated" in later[-1].verdict
     with pytest.raises(InputError, match="only add"):

@@ -138,6 +138,13 @@ def test_frames_are_cut_by_position():
     assert check_prefix(lambda f: f["close"][::-1].cummax()[::-1], table, CUTS, name="max")
 
 
+def test_bars_are_cut_as_they_are(sample_bars):
+    cuts = random_cuts(len(sample_bars), 5, seed=2)
+    assert_no_leak(lambda b: np.maximum.accumulate(b.high), sample_bars, cuts, name="peak")
+    leaks = check_prefix(lambda b: b.close / b.close[-1], sample_bars, cuts, name="relative")
+    assert len(leaks) == 5
+
+
 def test_the_empty_prefix_and_the_whole_are_cuts_too():
     assert check_prefix(trailing_mean, CLOSE, [0, 300], name="mean") == []
 
