@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import math
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -60,20 +59,16 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_killed_at_every_point_a_write_leaves_the_old_content_or_the_new(tmp_path, child):
-    target = tmp_path / "value"
-    outcomes = []
-    for n in range(1, 100):
+def test_killed_at_every_point_a_write_leaves_the_old_content_or_the_new(tmp_path, crashes):
+    targets = [tmp_path / str(n) / "value" for n in range(8)]
+    for target in targets:
+        target.parent.mkdir()
         target.write_bytes(b"old")
-        done = child(WRITE, target, fault=f"*:{n}:kill")
-        outcomes.append(target.read_bytes())
-        atomic.sweep_orphans(tmp_path)
-        assert content(tmp_path) == {"value": outcomes[-1]}
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    # begin, middle, written, synced; then replaced, committed, and the run without a fault.
-    assert outcomes == [b"old"] * 4 + [b"new" * 100] * 3
+    assert crashes(WRITE, targets) == 6
+    assert atomic.sweep_orphans(tmp_path) == 3
+    found = [content(target.parent) for target in targets]
+    # begin, middle, written, synced; then replaced, committed, and the runs without a fault.
+    assert found == [{"value": b"old"}] * 4 + [{"value": b"new" * 100}] * 4
 
 
 @pytest.mark.parametrize("mode", ["enospc", "eio"])
@@ -173,22 +168,21 @@ def test_the_name_may_be_as_long_as_the_file_system_allows(tmp_path):
     assert target.read_bytes() == b"1"
 
 
-def test_publishing_killed_at_every_point_shows_the_whole_folder_or_nothing(tmp_path, child):
-    published = []
-    for n in range(1, 50):
-        staging, final = tmp_path / f"staging{n}", tmp_path / "out" / f"run{n}"
-        (staging / "deep").mkdir(parents=True)
-        (staging / "a").write_bytes(b"a")
-        (staging / "deep" / "b").write_bytes(b"b")
-        whole = content(staging)
-        done = child(PUBLISH, staging, final, fault=f"*:{n}:kill")
-        published.append(final.exists())
-        assert content(final if final.exists() else staging) == whole
-        assert final.exists() != staging.exists()
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    assert published == [False, False, True, True, True]
+def test_publishing_killed_at_every_point_shows_the_whole_folder_or_nothing(tmp_path, crashes):
+    folders = [tmp_path / str(n) for n in range(6)]
+    for folder in folders:
+        (folder / "staging" / "deep").mkdir(parents=True)
+        (folder / "staging" / "a").write_bytes(b"a")
+        (folder / "staging" / "deep" / "b").write_bytes(b"b")
+    code = PUBLISH.replace(
+        "sys.argv[1], sys.argv[2]", "f'{sys.argv[1]}/staging', f'{sys.argv[1]}/r'"
+    )
+    assert crashes(code, folders) == 4
+    found = [content(folder) for folder in folders]
+    assert (
+        found
+        == [{"staging/a": b"a", "staging/deep/b": b"b"}] * 2 + [{"r/a": b"a", "r/deep/b": b"b"}] * 4
+    )
 
 
 def test_a_taken_name_gets_a_suffix_and_is_never_replaced(tmp_path):

@@ -11,6 +11,7 @@ schema number of this layout, so versions with another layout share the folder w
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import logging
@@ -152,7 +153,7 @@ class Store:
         data = codecs.encode(value)
         digest = codecs.content_digest(data)
         entry = codecs.encode({"key": key, "digest": digest, "bytes": len(data)})
-        with FileLock(self._lock_path, shared=True, timeout=None):
+        with _writing(self.root), FileLock(self._lock_path, shared=True, timeout=None):
             self._put_object(self._object_path(digest), data)
             durability_point("store.object")
             write_atomic(self._action_path(key), entry)
@@ -160,11 +161,12 @@ class Store:
 
     def digest_of(self, key: str) -> str | None:
         """Content digest under `key`, or None; the object itself is not read."""
-        entry = self._read(self._action_path(key), None)
+        path = self._action_path(key)
+        entry = self._read(path, None)
         if not _is_entry(entry):
             return None
-        if entry["key"] != key:  # another entry's file under this name
-            self._set_aside(self._action_path(key), "it belongs to another key")
+        if entry["key"] != key:
+            _log.warning("another key's entry, made anew: %s", path)
             return None
         return str(entry["digest"])
 
@@ -183,12 +185,8 @@ class Store:
 
         A run that records the digests it used can hand them to `gc` as roots later.
         """
-        found = {}
-        for path in _files(self._actions):
-            entry = self._read(path, None)
-            if _is_entry(entry) and self._action_path(entry["key"]) == path:
-                found[entry["key"]] = entry["digest"]
-        return dict(sorted(found.items()))
+        entries = self._entries(locked=False)
+        return dict(sorted((e["key"], e["digest"]) for _, e in entries if e is not None))
 
     def stats(self) -> StoreStats:
         """Counts and sizes; reads no content."""
@@ -226,13 +224,8 @@ class Store:
         Raises:
             StoreError: the store cannot be locked or written.
         """
-        with FileLock(self._lock_path, timeout=None):
-            try:
-                return self._collect(max_bytes, set(roots))
-            except OSError as error:
-                raise StoreError(
-                    "the store must be writable", value=error.strerror, where=str(self.root)
-                ) from error
+        with _writing(self.root), FileLock(self._lock_path, timeout=None):
+            return self._collect(max_bytes, set(roots))
 
     def clear(self) -> GcReport:
         """Remove every value.
@@ -247,14 +240,14 @@ class Store:
         objects = self._list_objects()
         size = size_before = sum(item.size for item in objects.values())
         count_before = len(objects)
-        digests = self.digests()
+        digests: dict[str, str] = {}
         keys: dict[str, list[str]] = {}
-        for key, digest in digests.items():
-            keys.setdefault(digest, []).append(key)
-        for path in list(_files(self._actions)):
-            entry = self._read(path, None)
-            if not _is_entry(entry) or entry["digest"] not in objects:
+        for path, entry in list(self._entries(locked=True)):
+            if entry is None or entry["digest"] not in objects:
                 path.unlink(missing_ok=True)
+            else:
+                digests[entry["key"]] = entry["digest"]
+                keys.setdefault(entry["digest"], []).append(entry["key"])
         for path in list(_files(self._quarantine)):
             path.unlink(missing_ok=True)
         limit = size if max_bytes is None else max_bytes
@@ -279,24 +272,26 @@ class Store:
         if not same:
             write_atomic(path, data)
             return
-        try:  # its writer may have died between rename and flush
-            sync_file(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise StoreError(
-                "the store must be writable", value=error.strerror, where=str(path)
-            ) from error
+        sync_file(path)  # its writer may have died between rename and flush
+        sync_folder(path.parent)
         _touch(path)
 
-    def _read(self, path: Path, digest: str | None) -> Any:
+    def _entries(self, *, locked: bool) -> Iterator[tuple[Path, Any]]:
+        """Every entry file with its content, None where that is of no use."""
+        for path in _files(self._actions):
+            entry = self._read(path, None, locked=locked)
+            usable = _is_entry(entry) and self._action_path(entry["key"]) == path
+            yield path, entry if usable else None
+
+    def _read(self, path: Path, digest: str | None, *, locked: bool = False) -> Any:
         """Decoded content of a file of the store, or MISS; what is damaged is set aside."""
         try:
             return codecs.decode(_read_object(path, digest), where=str(path))
         except codecs.ForeignSchemaError as error:
             _log.info("not usable by this version, made anew: %s", error)
         except ArtifactError as error:
-            if os.path.lexists(path):
-                self._set_aside(path, str(error))
+            if not isinstance(error.__cause__, FileNotFoundError):
+                self._set_aside(path, digest, error, locked=locked)
         return MISS
 
     def _is_damaged(self, path: Path, digest: str | None) -> bool:
@@ -305,19 +300,31 @@ class Store:
         except codecs.ForeignSchemaError:
             return False
         except ArtifactError as error:
-            if not os.path.lexists(path):  # removed meanwhile
+            if isinstance(error.__cause__, FileNotFoundError):  # removed meanwhile
                 return False
-            self._set_aside(path, str(error))
+            self._set_aside(path, digest, error)
             return True
         return False
 
-    def _set_aside(self, path: Path, reason: str) -> None:
-        _log.warning("damaged, set aside and made anew: %s", reason)
+    def _set_aside(
+        self, path: Path, digest: str | None, reason: ArtifactError, *, locked: bool = False
+    ) -> None:
+        """Quarantine a damaged file, unless somebody has replaced it since it was read."""
+        lock = contextlib.nullcontext() if locked else FileLock(self._lock_path, timeout=None)
         try:
-            self._quarantine.mkdir(parents=True, exist_ok=True)
-            path.replace(self._quarantine / f"{path.name}{temporary_name()}")
+            with lock:  # no writer is at work now
+                try:
+                    codecs.check(_read_object(path, digest), where=str(path))
+                except ArtifactError as error:
+                    if isinstance(error.__cause__, FileNotFoundError):
+                        return
+                    self._quarantine.mkdir(parents=True, exist_ok=True)
+                    path.replace(self._quarantine / f"{path.name}{temporary_name()}")
+                    _log.warning("damaged, set aside and made anew: %s", error)
+                else:
+                    _log.info("whole at the second reading: %s", reason)
         except OSError as error:
-            _log.warning("cannot be set aside: %s: %s", path, error.strerror)
+            _log.warning("damaged, cannot be set aside: %s (%s)", reason, error)
 
     def _list_objects(self) -> dict[str, _Object]:
         found = {}
@@ -336,6 +343,22 @@ class Store:
 
     def _object_path(self, digest: str) -> Path:
         return self._objects / digest[:2] / digest
+
+
+@contextlib.contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    """Every failure of the disk inside is a `StoreError`."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            "the store must be writable",
+            value=error.strerror,
+            where=str(root),
+            remedy="Free space or make the folder writable.",
+        ) from error
 
 
 def _read_object(path: Path, digest: str | None) -> bytes:
