@@ -111,7 +111,7 @@ def uniqueness(t0: Int64Array, t1: Int64Array) -> Float64Array:
     alive = np.maximum(np.cumsum(change), 1)
     share = np.concatenate([[0.0], np.cumsum(1.0 / alive)])
     mean = (share[t1 - first + 1] - share[t0 - first]) / (t1 - t0 + 1)
-    return np.minimum(mean, 1.0)
+    return np.asarray(np.minimum(mean, 1.0), dtype=np.float64)
 
 
 def thin(rows: Int64Array, max_rows: int) -> Int64Array:
