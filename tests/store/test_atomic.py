@@ -185,6 +185,25 @@ def test_publishing_killed_at_every_point_shows_the_whole_folder_or_nothing(tmp_
     )
 
 
+@pytest.mark.parametrize("mode", ["enospc", "eio"])
+def test_publishing_on_a_failing_disk_is_a_store_error_and_can_be_repeated(
+    tmp_path, monkeypatch, mode
+):
+    for n in range(1, 5):
+        staging = tmp_path / f"staging{n}"
+        staging.mkdir()
+        (staging / "a").write_bytes(b"a")
+        atomic.reset_faults()
+        monkeypatch.setenv("ARES_FAULT", f"*:{n}:{mode}")
+        with pytest.raises(StoreError):
+            atomic.publish_dir(staging, tmp_path / f"run{n}")
+        monkeypatch.delenv("ARES_FAULT")
+        assert staging.exists() == (n <= 2)  # afterwards only the last flush is missing
+        if staging.exists():
+            atomic.publish_dir(staging, tmp_path / f"run{n}")
+        assert content(tmp_path / f"run{n}") == {"a": b"a"}
+
+
 def test_a_taken_name_gets_a_suffix_and_is_never_replaced(tmp_path):
     made = []
     for i in range(3):

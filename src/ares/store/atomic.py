@@ -102,7 +102,8 @@ def publish_dir(
         The name that the folder got.
 
     Raises:
-        StoreError: the disk is full, read-only or failing; `temporary` is then still there.
+        StoreError: the disk is full, read-only or failing. `temporary` is then still there, or
+            has its final name where only the last flush of the folder failed.
     """
     source, wanted = Path(temporary), Path(final)
     try:
