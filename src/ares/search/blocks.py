@@ -124,9 +124,8 @@ def block_results(
         borders: Increasing, from 0 to `days`, shape (blocks + 1,).
     """
     first = borders[:-1]
-    growth = np.log1p(
-        np.maximum(returns, -1.0), where=returns > -1.0, out=np.full_like(returns, -np.inf)
-    )
+    lost = returns <= -1.0
+    growth = np.where(lost, -np.inf, np.log1p(np.where(lost, 0.0, returns)))
     losses = np.minimum(returns, 0.0)
     counts = np.bincount(
         np.searchsorted(borders, trade_days, side="right") - 1, minlength=len(first)
@@ -147,9 +146,10 @@ def block_results(
 
 def _path(growth: Float64Array) -> tuple[float, float, float]:
     """Drawdown, trough and peak of the marks that `growth` (logs) makes, from 1."""
-    marks = np.exp(np.concatenate(([0.0], np.cumsum(growth))))
-    highs = np.maximum.accumulate(marks)
-    return float(np.max(1.0 - marks / highs)), float(marks.min()), float(marks.max())
+    with np.errstate(invalid="ignore", over="ignore"):
+        marks = np.exp(np.concatenate(([0.0], np.cumsum(growth))))
+        highs = np.maximum.accumulate(marks)
+        return float(np.max(1.0 - marks / highs)), float(marks.min()), float(marks.max())
 
 
 def max_drawdown(blocks: BlockResults) -> float:

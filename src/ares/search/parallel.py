@@ -64,7 +64,7 @@ class ParallelBacktester:
     ) -> None:
         if n_workers is not None and n_workers < 1:
             raise ConfigError("n_workers must be at least 1", value=n_workers, where="n_workers")
-        self.n_workers = n_workers or _processors()
+        self.n_workers = n_workers or processors()
         self._given = executor
         self._own: ThreadPoolExecutor | None = None
         self._broken = False
@@ -233,7 +233,7 @@ def _returns(evaluator: BacktestEvaluator, points: Sequence[Point]) -> Float64Ar
     return evaluator.daily_returns(points)
 
 
-def _processors() -> int:
+def processors() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every platform

@@ -18,7 +18,7 @@ from ares.core.errors import FingerprintError
 from ares.core.identity import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _log = logging.getLogger("ares.search")
 _MAX_FILES: Final = 500
@@ -55,6 +55,23 @@ def strategy_identity(strategy: Any) -> str | None:
         )
         return None
     return fingerprint((kind.__qualname__, settings, code_closure(Path(source))))
+
+
+def callable_identity(function: str | Callable[..., Any]) -> str | None:
+    """Digest of a function by its name and the code of its file; of a name by itself.
+
+    Returns:
+        None where there is no source file, or where the function carries values of its own.
+    """
+    if isinstance(function, str):
+        return fingerprint(function)
+    name = getattr(function, "__qualname__", None)
+    if not inspect.isfunction(function) or function.__closure__ or name is None:
+        return None
+    source = inspect.getsourcefile(function)
+    if source is None or not Path(source).is_file():
+        return None
+    return fingerprint((name, code_closure(Path(source))))
 
 
 def _settings(strategy: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ares.core.environment import code_digest
 from ares.core.errors import ArtifactError
 from ares.core.identity import fingerprint
 from ares.core.types import readonly
@@ -19,6 +20,7 @@ from ares.search.ledger import Ledger, Trial
 from ares.search.objective import Objective
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.replay import replay_proof
+from ares.search.strategy_identity import callable_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,20 +89,24 @@ def objective_of(config: SearchConfig) -> Objective:
 
 
 def request_digest(
-    evaluator: Evaluator, space: ParameterSpace, config: SearchConfig, seed: int
-) -> str:
-    """Digest of all that shapes a search: problem, space, configuration, seed, early stopping."""
+    evaluator: Evaluator,
+    space: ParameterSpace,
+    config: SearchConfig,
+    *,
+    seed: int = 0,
+    patience: int | None = None,
+) -> str | None:
+    """Digest of all that shapes a search; None where something in it has no identity."""
     problem = problem_of(evaluator)
-    what: Any = None
-    if problem is not None:
-        objective = (
-            problem.objective.name,
-            problem.objective.penalty,
-            problem.objective.min_trades,
-        )
-        what = (problem.identity, objective)
+    if problem is None or problem.identity is None:
+        return None
+    objective = problem.objective
+    statistic = callable_identity(objective.statistic)
+    if statistic is None:
+        return None
+    what = (problem.identity, statistic, objective.penalty, objective.min_trades)
     stopping = isinstance(evaluator, ProgressiveEvaluator)
-    return fingerprint((what, space, config, seed, stopping))
+    return fingerprint((what, space, config, seed, stopping, patience, code_digest()))
 
 
 def run_search(
@@ -119,10 +125,11 @@ def run_search(
     were. A search that was killed resumes from its ledger by replaying ask and tell.
 
     Args:
-        evaluator: What puts a value on points; a `ProgressiveEvaluator` stops losers early, but
+        evaluator: What puts a value on points, with its own objective and scoring blocks
+            (`objective_of` makes the one that `config` names); a `ProgressiveEvaluator` stops losers early, but
             never a Sobol point.
         space: What to search.
-        config: Trials, Sobol points and generation size.
+        config: Trials, Sobol points and generation size are used here.
         seed: Run seed.
         ledger: An open ledger, or the path of one; None keeps it in memory.
         progress: Called after each generation.
@@ -135,13 +142,18 @@ def run_search(
         StoreError: the ledger cannot be written.
     """
     mine = not isinstance(ledger, Ledger)
-    book = (
-        ledger
-        if isinstance(ledger, Ledger)
-        else Ledger(ledger, request_digest(evaluator, space, config, seed))
-    )
+    notes: list[str] = []
+    if isinstance(ledger, Ledger):
+        book = ledger
+    else:
+        request = request_digest(evaluator, space, config, seed=seed, patience=patience)
+        if request is None and ledger is not None:
+            notes.append("no ledger file: the evaluator, strategy or objective has no identity")
+            _log.warning(notes[0])
+        book = Ledger(None if request is None else ledger, request or "")
     try:
         study = _Study(evaluator, space, config, seed, book, patience)
+        study.fallbacks = notes
         study.run(progress)
         return study.result()
     finally:
@@ -170,6 +182,7 @@ class _Study:
         )
         self.trials: list[Trial] = []
         self.best: Trial | None = None
+        self.fallbacks: list[str] = []
         self.waited = 0
         self._reference: Score | None = None
         self._seen: set[str] = set()
@@ -233,7 +246,7 @@ class _Study:
                 "generations": len(self.ledger.generations),
             },
             policies=stats if isinstance(self.evaluator, ProgressiveEvaluator) else {},
-            fallbacks=(*self.sampler.fallbacks, *stats.get("fallbacks", ())),
+            fallbacks=(*self.fallbacks, *self.sampler.fallbacks, *stats.get("fallbacks", ())),
             replayed=replayed,
         )
 
