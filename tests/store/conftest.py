@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -82,6 +83,22 @@ def crashes(child: Child) -> Crashes:
         return points
 
     return run
+
+
+class _Bomb:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (open, (self.path, "w"))
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Iterator[bytes]:
+    """A pickle that makes a file when it is loaded; at the end that file must not be there."""
+    canary = tmp_path / "canary"
+    yield pickle.dumps(_Bomb(str(canary)))
+    assert not canary.exists()
 
 
 @pytest.fixture(autouse=True)

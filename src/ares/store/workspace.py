@@ -12,6 +12,7 @@ A symbol is never used as a folder name: folders carry a readable part and a has
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,20 +77,21 @@ class Workspace:
 
     @staticmethod
     def locate(
-        home: str | None = None,
+        home: str | os.PathLike[str] | None = None,
         environ: Mapping[str, str] | None = None,
         *,
         cwd: Path | None = None,
     ) -> Workspace:
         """The workspace at `home`, else at `ARES_HOME` of `environ`, else at `cwd`.
 
-        Empty values count as absent; `~` is expanded; `cwd` defaults to the working folder.
+        Empty values count as absent; `~` is expanded; `environ` defaults to the process's
+        environment and `cwd` to the working folder.
 
         Raises:
             ConfigError: the folder's name cannot be one, or a file is there.
         """
-        named = (environ or {}).get(VARIABLE)
-        text = home or named or ""
+        named = (os.environ if environ is None else environ).get(VARIABLE)
+        text = os.fspath(home or named or "")
         where = "--home" if home else VARIABLE
         base = Path.cwd() if cwd is None else cwd
         try:
