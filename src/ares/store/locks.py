@@ -8,12 +8,9 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from ares.core.errors import BusyError, StoreError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _POLL_SECONDS: Final = 0.02
 
@@ -79,12 +76,7 @@ class FileLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _wait(self, descriptor: int) -> None:
