@@ -1,0 +1,39 @@
+"""The commands of `ares`, put together. Bodies live beside this file, imported when they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ares.ares_launcher import config_commands, data_commands
+
+
+def build_app() -> typer.Typer:
+    """Return the whole command line as a typer application."""
+    app = typer.Typer(
+        name="ares",
+        help="From market bars to a trading model you can believe in.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_root)
+    data_commands.register(app)
+    config_commands.register(app)
+    return app
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", is_eager=True)
+    ] = False,
+) -> None:
+    """From market bars to a trading model you can believe in."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"ares {installed('ares-trainer')}")
+        raise typer.Exit

@@ -1,0 +1,125 @@
+"""`ares data check|list` and `ares import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ares.ares_launcher import options as opt
+from ares.ares_launcher.output import emit, guarded, say, size, table
+
+Paths = Annotated[list[Path] | None, typer.Argument(help="Files or folders, joined in time order.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    data = typer.Typer(help="Look at market data and at the dataset store.", no_args_is_help=True)
+    data.command("check")(guarded(data_check))
+    data.command("list")(guarded(data_list))
+    app.add_typer(data, name="data")
+    app.command("import")(guarded(import_))
+
+
+def split_columns(columns: str | None) -> tuple[str, ...] | None:
+    """`a,b,c` as a tuple of names."""
+    return tuple(name.strip() for name in columns.split(",")) if columns else None
+
+
+def _all_paths(paths: list[Path] | None, data: list[Path] | None) -> list[Path]:
+    from ares.core.errors import DataError
+
+    given = [*(paths or []), *(data or [])]
+    if not given:
+        raise DataError("no file was named", remedy="For example: ares data check bars.csv.gz")
+    return given
+
+
+def data_check(
+    paths: Paths = None,
+    data: opt.Data = None,
+    columns: opt.Columns = None,
+    symbol: opt.Symbol = None,
+    exchange: opt.Exchange = None,
+    timeframe: opt.Timeframe = None,
+    calendar: opt.Calendar = None,
+    timerange: opt.Timerange = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Report every fault of market data: gaps, duplicates, bad prints, impossible bars."""
+    from ares.market.files import check_files
+
+    report = check_files(
+        _all_paths(paths, data),
+        symbol=symbol or "",
+        exchange=exchange or "",
+        timeframe=timeframe,
+        columns=split_columns(columns),
+        calendar=calendar,
+        timerange=timerange,
+    )
+    if as_json:
+        emit(report.to_dict())
+    else:
+        for line in report.lines():
+            say(line)
+
+
+def data_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """List the datasets in the workspace."""
+    from ares.market.datasets import list_datasets
+    from ares.store.workspace import Workspace
+
+    found = list_datasets(Workspace.locate(home))
+    if as_json:
+        emit({"datasets": [entry.to_dict() for entry in found]})
+    elif not found:
+        say("No datasets yet. For example: ares import bars.csv.gz --symbol BTCUSD --timeframe 1m")
+    else:
+        rows = [
+            (d.exchange, d.symbol, d.timeframe, f"{d.rows:,}", d.first, d.last, size(d.size_bytes))
+            for d in found
+        ]
+        header = ("exchange", "symbol", "timeframe", "bars", "first", "last", "size")
+        table("", header, rows)
+
+
+def import_(
+    paths: Paths = None,
+    data: opt.Data = None,
+    columns: opt.Columns = None,
+    symbol: opt.Symbol = None,
+    exchange: opt.Exchange = None,
+    timeframe: opt.Timeframe = None,
+    calendar: opt.Calendar = None,
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Bring files into the dataset store, checked and joined with what is there."""
+    from ares.core.errors import DataError
+    from ares.market.datasets import import_files
+    from ares.store.workspace import Workspace
+
+    files = _all_paths(paths, data)
+    if not symbol or not timeframe:
+        raise DataError(
+            "a dataset needs a symbol and a timeframe",
+            remedy="For example: --symbol BTCUSD --exchange bitfinex --timeframe 1m",
+        )
+    result = import_files(
+        Workspace.locate(home),
+        files,
+        symbol=symbol,
+        exchange=exchange or "local",
+        timeframe=timeframe,
+        columns=split_columns(columns),
+        calendar=calendar,
+    )
+    if as_json:
+        emit(result.to_dict())
+    else:
+        for line in result.lines():
+            say(line)

@@ -1,0 +1,165 @@
+"""How commands speak: tables and sentences for people, one JSON object for machines."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
+
+from ares.core.errors import AresError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors of a command into one message and its exit code; `--debug` shows the traceback."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        as_json, debug = bool(kwargs.get("as_json")), bool(kwargs.get("debug"))
+        _show_warnings()
+        try:
+            return command(*args, **kwargs)
+        except AresError as error:
+            code, kind, message = error.exit_code, type(error).__name__, str(error)
+            trace = traceback.format_exc()
+        except KeyboardInterrupt:
+            code, kind, message = 130, "Interrupted", "Interrupted. The same command continues."
+            trace = traceback.format_exc()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise
+        except Exception as error:  # noqa: BLE001  # the outermost frame: nothing may pass unsaid
+            code, kind = 1, type(error).__name__
+            message = f"Internal error: {kind}: {error}. --debug shows where; please report it."
+            trace = traceback.format_exc()
+        _complain(code, kind, message, trace if debug else "", as_json=as_json)
+        raise typer.Exit(code)
+
+    return run
+
+
+def _complain(code: int, kind: str, message: str, trace: str, *, as_json: bool) -> None:
+    message = printable(message)
+    if trace:
+        sys.stderr.write(trace)
+    if as_json:
+        emit({"error": {"type": kind, "message": message, "exit_code": code}})
+    else:
+        console(stderr=True).print(
+            f"[red]Error:[/] {_escape(message)}", highlight=False, soft_wrap=True
+        )
+
+
+def _show_warnings() -> None:
+    """Log records of level WARNING reach the person once, on standard error."""
+    logger = logging.getLogger("ares")
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr())
+
+
+class _ToStderr(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._seen: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = printable(record.getMessage())
+        if text not in self._seen:
+            self._seen.add(text)
+            console(stderr=True).print(
+                f"[yellow]Warning:[/] {_escape(text)}", highlight=False, soft_wrap=True
+            )
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, so that no input can drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a rich console; plain text where the stream is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def emit(value: object) -> None:
+    """Print one JSON object; NaN and infinities become null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; columns whose cells are all numbers are right-aligned."""
+    from rich.table import Table
+
+    body = [[printable(str(cell)) for cell in row] for row in rows]
+    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    for index, name in enumerate(header):
+        numeric = bool(body) and all(_is_number(row[index]) for row in body)
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in body:
+        shown.add_row(*(_escape(cell) for cell in row))
+    console().print(shown)
+
+
+def say(text: str) -> None:
+    """Print a sentence."""
+    console().print(_escape(printable(text)), highlight=False, soft_wrap=True)
+
+
+def _is_number(cell: str) -> bool:
+    return cell in {"", "-"} or cell.lstrip("+-").replace(",", "")[:1].isdigit()
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.5 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write a number for people: `-` where it is undefined."""
+    return f"{value:,.{digits}f}" if math.isfinite(value) else "-"
+
+
+def percent(value: float) -> str:
+    """Write a share in percent: `-` where it is undefined."""
+    return f"{100 * value:,.2f} %" if math.isfinite(value) else "-"

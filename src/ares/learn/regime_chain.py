@@ -1,0 +1,84 @@
+"""Regimes along the forward chain: what classifies a chunk was fitted before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ares.core.errors import DataError
+from ares.core.identity import seed_for
+from ares.learn.regimes import RegimeModel, fit_regimes
+from ares.market.resample import align, resample
+from ares.market.timeframe import coarser
+from ares.store.codecs import register
+
+if TYPE_CHECKING:
+    from ares.core.config import RegimeConfig
+    from ares.core.types import Float64Array
+    from ares.learn.splits import Chain
+    from ares.market.bars import Bars
+
+N_REGIMES = 3
+_MIN_BARS = 100
+
+
+@register(schema=1)
+@dataclass(frozen=True)
+class RegimeChain:
+    """One regime model per chunk of the forward chain; the last one is the final model.
+
+    Attributes:
+        timeframe: Timeframe of the bars that the models see.
+        models: Per chunk, fitted on bars that closed before the chunk began.
+    """
+
+    timeframe: str
+    models: tuple[RegimeModel, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the final model's states, in the order of the probabilities."""
+        return tuple(self.models[-1].names)
+
+
+def regime_timeframe(base: str, config: RegimeConfig) -> str:
+    """Timeframe of the regime model for bars of `base`."""
+    return config.timeframe or coarser(base)[1]
+
+
+def fit_regime_chain(bars: Bars, config: RegimeConfig, chain: Chain, seed: int) -> RegimeChain:
+    """Fit one model per chunk on the bars that closed before it.
+
+    Raises:
+        DataError: too few bars lie before the first chunk.
+    """
+    timeframe = regime_timeframe(bars.timeframe, config)
+    coarse = resample(bars, timeframe)
+    models: list[RegimeModel] = []
+    for chunk, border in enumerate(chain.borders[:-1]):
+        known = int(np.searchsorted(coarse.close_time, bars.timestamp[border], side="right"))
+        if known < _MIN_BARS:
+            raise DataError(
+                f"the regime model needs {_MIN_BARS} bars of {timeframe} before the first chunk",
+                value=known,
+                where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} bars",
+                remedy="Load more data, or choose a shorter regimes.timeframe.",
+            )
+        model = fit_regimes(coarse[:known], config, seed_for(seed, f"regimes {chunk}"))
+        models.append(model.match_to(models[-1]) if models else model)
+    return RegimeChain(timeframe, tuple(models))
+
+
+def regime_probabilities(model: RegimeModel, timeframe: str, target: Bars) -> Float64Array:
+    """Filtered regime probabilities known at each close of `target`, shape (n, 3).
+
+    NaN while the model warms up. `target` may be of any timeframe up to that of the model.
+    """
+    coarse = resample(target, timeframe)
+    known = align(coarse, target)
+    probabilities = np.full((len(target), N_REGIMES), np.nan)
+    seen = known >= 0
+    probabilities[seen] = model.filter(coarse)[known[seen]]
+    return probabilities

@@ -1,0 +1,1 @@
+"""The trained model as a value: predict, save as plain files, load and verify."""

@@ -1,0 +1,1 @@
+"""The pipeline: the step mechanism, the sixteen steps, and the program that calls them."""

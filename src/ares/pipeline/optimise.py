@@ -1,0 +1,246 @@
+"""Step 12: the search for trading parameters on chained scores, its account, and the size."""
+
+from __future__ import annotations
+
+import functools
+import math
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ares.backtest.engine import simulate_reference
+from ares.backtest.strategies import ModelSignal
+from ares.core.errors import DataError
+from ares.core.identity import seed_for
+from ares.learn.labels import barrier_width
+from ares.pipeline.values import Plan
+from ares.pipeline.walk import daily
+from ares.search.cached import CachedBacktester
+from ares.search.evaluator import EngineEvaluator
+from ares.search.parallel import ParallelBacktester
+from ares.search.progressive import ProgressiveEvaluator
+from ares.search.study import objective_of, request_digest, run_search
+from ares.validate.cscv import pbo_cscv
+from ares.validate.overfitting import dsr, effective_trials, mean_correlation, moments
+
+if TYPE_CHECKING:
+    from ares.backtest.costs import Costs
+    from ares.backtest.space import ParameterSpace
+    from ares.core.config import SearchConfig
+    from ares.core.types import Float64Array
+    from ares.learn.track import Track
+    from ares.market.bars import Bars
+    from ares.pipeline.values import Calibrated, Tools
+    from ares.search.study import SearchResult
+
+_MAX_SIZE = 1.0
+_MIN_SCORES = 50
+
+
+def optimise(
+    bars: Bars,
+    signals: Calibrated,
+    track: Track,
+    config: SearchConfig,
+    costs: Costs,
+    *,
+    early_stopping: bool,
+    patience: int | None,
+    seed: int,
+    tools: Tools,
+) -> Plan:
+    """Search entries, exits, stops and holding times; then choose the size.
+
+    The search sees chained scores only. Where no point has enough trades, the plan is the middle
+    of the space with an outcome that says so: such a model trades little, and is judged all the
+    same.
+
+    Raises:
+        DataError: the chain left almost no scores to search on.
+    """
+    scored = int(np.isfinite(signals.score[signals.first_row :]).sum())
+    if scored < _MIN_SCORES:
+        raise DataError(
+            f"the search needs {_MIN_SCORES} bars with a chained score",
+            value=scored,
+            where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} training bars",
+            remedy="Load more data, or lower splits.first.",
+        )
+    strategy = ModelSignal(signals.score)
+    search_seed = seed_for(seed, "search")
+    space = search_space(bars, signals, track, config)
+    with ExitStack() as stack:
+        evaluator = _stack_of(bars, strategy, config, costs, signals.first_row, track, stack, tools)
+        if early_stopping:
+            evaluator = ProgressiveEvaluator(inner=evaluator, seed=seed_for(seed, "progressive"))
+        ledger = None
+        if tools.ledger_dir is not None:
+            request = request_digest(evaluator, space, config, seed=search_seed, patience=patience)
+            ledger = tools.ledger_dir / f"{request}.sqlite" if request else None
+        found = run_search(
+            evaluator,
+            space,
+            config,
+            seed=search_seed,
+            ledger=ledger,
+            patience=patience,
+            progress=lambda now: tools.progress("trials", now.trials, now.budget),
+        )
+        for note in found.fallbacks:
+            tools.note(note)
+    return _plan(bars, strategy, space, found, signals.first_row, track, config, costs)
+
+
+def search_space(
+    bars: Bars, signals: Calibrated, track: Track, config: SearchConfig
+) -> ParameterSpace:
+    """Ranges in the units of this market: quantiles of the score, volatilities of the horizon."""
+    strength = np.abs(signals.score[signals.first_row :])
+    strength = strength[np.isfinite(strength)]
+    low, high = (float(np.quantile(strength, q)) for q in (0.05, 0.97))
+    high = min(max(high, low + 1e-3), 1.0)
+    widths = barrier_width(bars, track.config.volatility_window, track.horizon, track.max_gap)
+    width = float(np.nanmedian(widths[signals.first_row :]))
+    return ModelSignal.space.with_bounds(
+        {
+            "enter": (low, high),
+            "exit": (-high, low),
+            "stop_loss": (min(0.5 * width, 0.4), min(6.0 * width, 0.8), "log"),
+            "take_profit": (0.5 * width, 8.0 * width, "log"),
+            "max_hold": (max(1, track.horizon // 2), 10 * track.horizon, "log"),
+            "cooldown": (0, max(1, track.horizon)),
+            "direction": [config.direction],
+        }
+    )
+
+
+def _stack_of(
+    bars: Bars,
+    strategy: ModelSignal,
+    config: SearchConfig,
+    costs: Costs,
+    start: int,
+    track: Track,
+    stack: ExitStack,
+    tools: Tools,
+) -> Any:
+    """The engine, inside workers, inside the cache, as the tools say. None changes a result."""
+    evaluator: Any = EngineEvaluator(
+        bars,
+        strategy,
+        costs=costs,
+        fill=config.fill,
+        max_gap=track.max_gap,
+        objective=objective_of(config),
+        n_blocks=config.blocks,
+        start=start,
+    )
+    if tools.jobs > 1:
+        evaluator = stack.enter_context(ParallelBacktester(tools.jobs, inner=evaluator))
+    if tools.cache_path is not None:
+        cached = CachedBacktester(
+            inner=evaluator, max_cache_size=tools.cache_size, store=tools.cache_path
+        )
+        stack.callback(cached.close)
+        evaluator = cached
+    return evaluator
+
+
+def _plan(
+    bars: Bars,
+    strategy: ModelSignal,
+    space: ParameterSpace,
+    found: SearchResult,
+    start: int,
+    track: Track,
+    config: SearchConfig,
+    costs: Costs,
+) -> Plan:
+    params = dict(found.best or middle(space))
+    params = space.normalise(params)
+    replay = functools.partial(
+        simulate_reference, bars, strategy, costs=costs, fill=config.fill, max_gap=track.max_gap,
+        start=start,
+    )  # fmt: skip
+    whole = replay(params)
+    params["size"] = _size(whole.metrics["volatility"], config.target_volatility)
+    sized = replay(params)
+    return Plan(
+        params=params,
+        score=found.score.value if found.score else -math.inf,
+        outcome=found.score.outcome.name if found.score else "no point had enough trades",
+        metrics=dict(whole.metrics),
+        trials=found.trials,
+        trials_digest=found.trials_digest,
+        daily_returns=daily(sized)[1],
+        overfitting=overfitting(found, daily(whole)[1]),
+        notes=_notes(found),
+    )
+
+
+def middle(space: ParameterSpace) -> dict[str, Any]:
+    """The centre of the searched ranges."""
+    point: dict[str, Any] = {}
+    for name, parameter in space.parameters.items():
+        choices = getattr(parameter, "choices", None)
+        if choices:
+            point[name] = choices[0]
+            continue
+        low, high = float(parameter.low), float(parameter.high)  # type: ignore[union-attr]
+        value = math.sqrt(low * high) if parameter.log else (low + high) / 2  # type: ignore[union-attr]
+        point[name] = round(value) if type(parameter).__name__ == "Int" else value
+    return point
+
+
+def overfitting(found: SearchResult, returns: Float64Array) -> dict[str, float]:
+    """What the search's own statistics say of its winner.
+
+    DSR with N = all trials and with the effective N, variance and correlation of the trials from
+    the Sobol points, which were all run in full; PBO by CSCV of the same points.
+    """
+    curves = found.initial_returns.T
+    moving = curves[:, np.ptp(curves, axis=0) > 0] if len(curves) > 1 else curves[:, :0]
+    stats = moments(returns)
+    trials = max(len(found.trials), 1)
+    sharpes = np.array([moments(column).sharpe for column in moving.T])
+    variance = float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else math.nan
+    rho = mean_correlation(moving) if moving.shape[1] > 1 else math.nan
+    effective = effective_trials(trials, rho)
+    values: dict[str, float] = {
+        "trials": float(trials),
+        "effective_trials": effective,
+        "trial_sharpe_variance": variance,
+        "mean_correlation": rho,
+        "sharpe_per_day": stats.sharpe,
+    }
+    for name, n in (("dsr", float(trials)), ("dsr_effective", effective)):
+        values[name] = math.nan
+        if not (math.isnan(variance) or math.isnan(n)):
+            values[name] = dsr(
+                stats.sharpe, stats.n, n_trials=n, variance=variance, skew=stats.skew,
+                kurtosis=stats.kurtosis,
+            )  # fmt: skip
+    enough = moving.shape[1] > 1 and len(moving) >= 32
+    pbo = pbo_cscv(np.ascontiguousarray(moving)) if enough else None
+    values["pbo"] = pbo.probability if pbo else math.nan
+    values["pbo_standard_error"] = pbo.standard_error if pbo else math.nan
+    return values
+
+
+def _size(volatility: float, target: float) -> float:
+    """Fraction of equity at which the winner's volatility is the target; at most all of it."""
+    if not volatility > 0:
+        return _MAX_SIZE
+    return min(_MAX_SIZE, target / volatility)
+
+
+def _notes(found: SearchResult) -> tuple[str, ...]:
+    counts = found.counts
+    notes = [
+        f"{counts['trials']} points: {counts['full']} in full, {counts['stopped']} stopped early,"
+        f" {counts['failed']} without a score"
+    ]
+    if found.best is None:
+        notes.append("no point had enough trades; the middle of the space was taken")
+    return tuple(notes)

@@ -1,0 +1,145 @@
+"""Steps 2 to 12 as a program: what the pipeline runs once and every walk-forward window again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ares.learn.track import Track, analyst_track, feature_names, tactician_track
+from ares.model.trading_model import TrackModel, TradingModel
+from ares.pipeline import steps
+from ares.pipeline.values import Recipe
+
+if TYPE_CHECKING:
+    from ares.backtest.costs import Costs
+    from ares.core.config import Config
+    from ares.learn.chain_fit import CalibrationChain, EnsembleChain, TrackFit
+    from ares.learn.regime_chain import RegimeChain
+    from ares.learn.track import Dataset
+    from ares.market.bars import Bars
+    from ares.pipeline.step import Runner
+    from ares.pipeline.values import Calibrated, Plan, Splits, Tools
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Everything that steps 2 to 12 made of some bars."""
+
+    tracks: tuple[Track, Track]
+    regimes: RegimeChain
+    splits: Splits
+    datasets: tuple[Dataset, Dataset]
+    fits: tuple[TrackFit, TrackFit, TrackFit]
+    ensembles: tuple[EnsembleChain, EnsembleChain]
+    calibrations: tuple[CalibrationChain, CalibrationChain]
+    calibrated: Calibrated
+    plan: Plan
+    model: TradingModel
+
+
+def recipe_of(config: Config, costs: Costs) -> Recipe:
+    """The part of the configuration that a refit depends on."""
+    stopping = config.computational_optimization.early_stopping
+    return Recipe(
+        regimes=config.regimes,
+        splits=config.splits,
+        analyst=config.analyst,
+        tactician=config.tactician,
+        ensembles=config.ensembles,
+        calibration=config.calibration,
+        search=config.search,
+        costs=costs,
+        max_gap=config.data.max_gap,
+        early_stopping=config.enhanced_training_manager.enable_early_stopping and stopping.enabled,
+        patience=stopping.patience,
+        seed=config.enhanced_training_manager.seed,
+    )
+
+
+def refit(runner: Runner, bars: Bars, recipe: Recipe, tools: Tools) -> Trained:
+    """Run steps 2 to 12 on `bars`."""
+    run, r, seed = runner.run, recipe, recipe.seed
+    fill, direction = r.search.fill, r.search.direction
+    analyst = analyst_track(bars.timeframe, r.analyst, r.max_gap)
+    tactician = tactician_track(bars.timeframe, r.tactician, r.max_gap)
+
+    regimes = run(steps.classify_regimes, bars, r.regimes, r.splits, seed)
+    splits = run(steps.split_by_regime, bars, regimes, r.splits)
+    labels = run(steps.label_analyst, bars, analyst, r.costs, fill)
+    plain = run(steps.train_analysts, bars, analyst, labels, regimes, splits, seed)
+    fit = run(steps.enhance_analysts, bars, analyst, labels, regimes, splits, plain, seed)
+    ensemble = run(
+        steps.ensemble_analysts, bars, analyst, labels, fit, regimes, splits, r.ensembles
+    )
+    meta = run(
+        steps.label_tactician,
+        bars, tactician, analyst, ensemble, splits, r.costs, fill, direction,
+    )  # fmt: skip
+    meta_fit = run(
+        steps.train_tacticians,
+        bars, tactician, analyst, meta, ensemble, regimes, splits, seed, direction,
+    )  # fmt: skip
+    meta_ensemble = run(
+        steps.ensemble_tacticians, bars, tactician, meta, meta_fit, regimes, splits, r.ensembles
+    )
+    tracks, datasets, ensembles = (analyst, tactician), (labels, meta), (ensemble, meta_ensemble)
+    first, second, calibrated = run(
+        steps.calibrate_confidence,
+        bars, tracks, datasets, ensembles, splits, r.calibration, direction,
+    )  # fmt: skip
+    plan = run(
+        steps.optimize_parameters,
+        bars, calibrated, tactician, r.search, r.costs, r.early_stopping, r.patience, seed, tools,
+    )  # fmt: skip
+    calibrations = (first, second)
+    fits = (plain, fit, meta_fit)
+    model = assemble(bars, recipe, tracks, regimes, (fit, meta_fit), ensembles, calibrations, plan)
+    return Trained(
+        tracks, regimes, splits, datasets, fits, ensembles, calibrations, calibrated, plan, model
+    )
+
+
+def assemble(
+    bars: Bars,
+    recipe: Recipe,
+    tracks: tuple[Track, Track],
+    regimes: RegimeChain,
+    fits: tuple[TrackFit, TrackFit],
+    ensembles: tuple[EnsembleChain, EnsembleChain],
+    calibrations: tuple[CalibrationChain, CalibrationChain],
+    plan: Plan,
+) -> TradingModel:
+    """The final models of both tracks and the plan, as one value."""
+    analyst, tactician = (
+        _final(track, fit, ensemble, calibration)
+        for track, fit, ensemble, calibration in zip(
+            tracks, fits, ensembles, calibrations, strict=True
+        )
+    )
+    return TradingModel(
+        symbol=bars.symbol,
+        exchange=bars.exchange,
+        timeframe=bars.timeframe,
+        calendar=bars.calendar,
+        regime_timeframe=regimes.timeframe,
+        regimes=regimes.models[-1],
+        analyst=analyst,
+        tactician=tactician,
+        params=dict(plan.params),
+        max_gap=recipe.max_gap,
+        valid_from=int(bars.close_time[-1]),
+    )
+
+
+def _final(
+    track: Track, fit: TrackFit, ensemble: EnsembleChain, calibration: CalibrationChain
+) -> TrackModel:
+    specialists = fit.specialists[-1]
+    assert specialists is not None  # noqa: S101  # fit_chain refuses to end without final models
+    return TrackModel(
+        timeframe=track.timeframe,
+        features=feature_names(),
+        specialists=specialists,
+        stacker=ensemble.stackers[-1],
+        calibrator=calibration.calibrators[-1],
+    )

@@ -1,0 +1,301 @@
+"""The side effects of a run: its working folder, the workspace's memory, and publication."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from ares.core.environment import code_digest, library_versions, source_digest
+from ares.core.errors import AresError, StoreError
+from ares.core.identity import fingerprint
+from ares.core.settings import shaping_values, to_toml
+from ares.model.artifact import load_model, model_files
+from ares.pipeline.runlog import RunLog
+from ares.pipeline.summaries import iso, plain
+from ares.pipeline.values import Tools
+from ares.report.page import render_run
+from ares.store.atomic import write_atomic, write_json
+from ares.store.history import History
+from ares.store.locks import FileLock
+from ares.store.runs import publish_run, run_id, write_manifest
+from ares.validate.evidence import Evidence, discounted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from ares.core.settings import Settings
+    from ares.market.memory import MemoryManager
+    from ares.model.trading_model import TradingModel
+    from ares.pipeline.step import Runner
+    from ares.pipeline.values import Artifact, MarketData, Recipe, WalkForward
+    from ares.store.workspace import Workspace
+    from ares.validate.ab_test import ABReport
+    from ares.validate.monte_carlo import MonteCarloReport
+
+_log = logging.getLogger("ares.run")
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What the challenger meets: the champion, and how often the holdout was looked at before."""
+
+    champion: TradingModel | None
+    champion_run: str
+    looks: int
+    validations: int
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A published run."""
+
+    run_dir: Path
+    displayed: Evidence
+    metrics: dict[str, float]
+    recommendation: str
+
+
+class Session:
+    """One execution of the pipeline: lock, working folder, log, fallbacks.
+
+    Args:
+        workspace: Where everything lies.
+        request: Digest of what is asked; unfinished work is found again by it.
+        progress: Callback of long steps.
+        toolkit: The manager that knows the switches.
+
+    Raises:
+        BusyError: another process works on the same request.
+        StoreError: the workspace cannot be written.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        request: str,
+        progress: Callable[[str, int, int], None],
+        toolkit: Any,
+    ) -> None:
+        self.workspace = workspace
+        self.request = request
+        self.folder = workspace.work(request)
+        self.started = dt.datetime.now(dt.UTC)
+        self.history = History(workspace.history_db)
+        self.fallbacks: list[str] = []
+        self.memory: MemoryManager = toolkit.memory_manager
+        self.tools = Tools(
+            jobs=toolkit.jobs,
+            cache_path=workspace.cache_db if toolkit.caching else None,
+            cache_size=toolkit.config.computational_optimization.caching.max_cache_size,
+            ledger_dir=self.folder / "ledgers",
+            progress=progress,
+            note=self.note,
+        )
+        self._lock = FileLock(self.folder.with_suffix(".lock"))
+        self._clock = time.perf_counter()
+        self._log = RunLog(self.folder / "log.jsonl")
+
+    def __enter__(self) -> Self:
+        try:
+            (self.folder / "ledgers").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                "the workspace must be writable",
+                value=error.strerror,
+                where=str(self.folder),
+                remedy="Choose another with --home or ARES_HOME.",
+            ) from error
+        self._lock.acquire()
+        self._log.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._log.close()
+        self._lock.release()
+
+    def note(self, fallback: str) -> None:
+        """Record a fallback once, visibly."""
+        if fallback not in self.fallbacks:
+            self.fallbacks.append(fallback)
+            _log.warning("%s", fallback)
+
+    def config_toml(self, settings: Settings) -> str:
+        """The configuration as far as it shapes results."""
+        return to_toml(shaping_values(settings.config))
+
+    def rivals(
+        self, model: TradingModel, data: MarketData, walk: WalkForward, recipe: Recipe
+    ) -> Rivals:
+        """Count this look at the holdout and find the champion.
+
+        A look is recorded before the holdout is opened: it counts even where the run ends here.
+        """
+        del walk
+        digest = fingerprint(model_files(model))
+        holdout, bars = data.holdout.digest, data.bars
+        looks = self.history.looks_before(holdout, digest)
+        self.history.record_look(holdout, digest)
+        study = fingerprint(recipe)
+        validations = self.history.validations_before(bars.digest, study)
+        self.history.record_validation(bars.digest, study)
+        champion, run = self._champion(market_key(data), digest)
+        return Rivals(champion, run, looks, validations)
+
+    def _champion(self, market: str, challenger: str) -> tuple[TradingModel | None, str]:
+        run = self.history.champion(market)
+        if run is None:
+            return None, ""
+        try:
+            model = load_model(self.workspace.runs / run)
+        except AresError as error:
+            self.note(f"the champion {run} cannot be loaded and is left out: {error}")
+            return None, ""
+        if fingerprint(model_files(model)) == challenger:
+            return None, ""  # it is this model: there is nothing to compare
+        return model, run
+
+    def seconds(self) -> float:
+        """Wall time since the session began."""
+        return time.perf_counter() - self._clock
+
+
+def market_key(data: MarketData) -> str:
+    """Name under which a market's champion is remembered."""
+    bars = data.bars
+    return f"{bars.symbol} {bars.exchange} {bars.timeframe}"
+
+
+def publish(
+    session: Session,
+    runner: Runner,
+    artifact: Artifact,
+    data: MarketData,
+    walk: WalkForward,
+    stress: MonteCarloReport,
+    comparison: ABReport,
+    rivals: Rivals,
+    settings: Settings,
+) -> Publication:
+    """Write the run folder beside its place and give it its name by one rename."""
+    displayed = discounted(walk.evidence, walk.evidence.n_validated + rivals.validations)
+    metrics = headline(walk, stress)
+    staging = session.folder / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    for name, body in artifact.files.items():
+        path = staging / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, body)
+    manifest = write_manifest(staging, _sections(data, walk, comparison, metrics, settings, runner))
+    name = run_id(session.started, manifest.digest)
+    info = _run_info(session, runner, displayed, rivals, settings, name)
+    write_json(staging / "run_info.json", info)
+    shutil.copyfile(session.folder / "log.jsonl", staging / "log.jsonl")
+    write_atomic(staging / "report.html", render_run(staging).encode())
+    run_dir = publish_run(session.workspace, staging, name)
+    shutil.rmtree(session.folder, ignore_errors=True)
+    return Publication(run_dir, displayed, metrics, comparison.decision)
+
+
+def headline(walk: WalkForward, stress: MonteCarloReport) -> dict[str, float]:
+    """The numbers of the stitched out-of-sample curve that tables show."""
+    oos, evidence = walk.oos, walk.evidence
+    return {
+        "total_return": stress.final_return.observed,
+        "cagr": stress.cagr.observed,
+        "sharpe": stress.sharpe.observed,
+        "max_drawdown": stress.max_drawdown.observed,
+        "n_trades": float(oos.n_trades),
+        "exposure": oos.exposure,
+        "dsr": evidence.dsr,
+        "p_value": evidence.p_value,
+        "benchmark_sharpe": evidence.benchmark_sharpe,
+        "walk_forward_efficiency": oos.efficiency,
+    }
+
+
+def _sections(
+    data: MarketData,
+    walk: WalkForward,
+    comparison: ABReport,
+    metrics: dict[str, float],
+    settings: Settings,
+    runner: Runner,
+) -> dict[str, Any]:
+    """What the manifest says beside the files; nothing volatile."""
+    bars = data.bars
+    return {
+        "kind": "train",
+        "verdict": walk.evidence.verdict,
+        "edge": walk.evidence.edge,
+        "recommendation": comparison.decision,
+        "market": {
+            "symbol": bars.symbol,
+            "exchange": bars.exchange,
+            "timeframe": bars.timeframe,
+            "calendar": bars.calendar,
+        },
+        "data": {
+            "digest": bars.digest,
+            "holdout_digest": data.holdout.digest,
+            "bars": len(bars),
+            "first": iso(bars.timestamp[0]),
+            "last": iso(bars.timestamp[-1]),
+        },
+        "metrics": plain(metrics),
+        "configuration": fingerprint(shaping_values(settings.config)),
+        "mode": settings.config.enhanced_training_manager.mode,
+        "seed": settings.config.enhanced_training_manager.seed,
+        "code": {"digest": code_digest(), "sources": source_digest()},
+        "libraries": {**library_versions(), "python": platform.python_version()},
+        "steps": [
+            {"number": r.number, "name": r.name, "digest": r.digest}
+            for r in runner.records
+            if not r.scope
+        ],
+    }
+
+
+def _run_info(
+    session: Session,
+    runner: Runner,
+    displayed: Evidence,
+    rivals: Rivals,
+    settings: Settings,
+    name: str,
+) -> dict[str, Any]:
+    """Everything volatile: times, memory, host, switches, fallbacks, effective configuration."""
+    return {
+        "run_id": name,
+        "started": session.started.isoformat(timespec="seconds"),
+        "seconds": round(session.seconds(), 3),
+        "command": sys.argv,
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "jobs": session.tools.jobs,
+        "home": str(session.workspace.home),
+        "verdict": displayed.verdict,
+        "edge": displayed.edge,
+        "validations_before": rivals.validations,
+        "looks_before": rivals.looks,
+        "champion": rivals.champion_run,
+        "memory": plain(session.memory.profile_memory_usage()),
+        "fallbacks": list(dict.fromkeys((*runner.fallbacks, *session.fallbacks))),
+        "steps": [asdict(record) for record in runner.records],
+        "config": plain(settings.config.model_dump(mode="json")),
+        "origins": settings.origins,
+    }

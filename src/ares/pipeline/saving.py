@@ -1,0 +1,130 @@
+"""The files of a run that shape its identity, as bytes by relative path."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ares.market.timeframe import DAY
+from ares.model.artifact import model_files
+from ares.pipeline import summaries
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ares.market.bars import Bars
+    from ares.pipeline.program import Trained
+    from ares.pipeline.values import MarketData, WalkForward
+    from ares.validate.ab_test import ABReport
+    from ares.validate.monte_carlo import MonteCarloReport
+
+
+def run_files(
+    data: MarketData,
+    trained: Trained,
+    walk: WalkForward,
+    stress: MonteCarloReport,
+    comparison: ABReport,
+    config_toml: str,
+) -> dict[str, bytes]:
+    """Every file of the run folder but the manifest and the volatile ones."""
+    import pandas as pd
+
+    oos = walk.oos
+    equity = pd.DataFrame(
+        {
+            "day": pd.DatetimeIndex(oos.day * DAY, tz="UTC"),
+            "equity": oos.equity,
+            "daily_return": oos.daily_returns,
+            "benchmark_return": oos.benchmark_returns,
+        }
+    )
+    predictions = oos.predictions if oos.predictions is not None else pd.DataFrame()
+    files = {
+        "config.toml": config_toml.encode(),
+        "params.json": as_json(summaries.plain(trained.plan.params)),
+        "trials.parquet": as_parquet(trained.plan.trials),
+        "trades.parquet": as_parquet(oos.trades),
+        "equity.parquet": as_parquet(equity),
+        "oos.parquet": as_parquet(predictions),
+        "market.parquet": as_parquet(daily_market(data.bars, trained)),
+    }
+    files |= {f"models/{name}": body for name, body in model_files(trained.model).items()}
+    for window, model in zip(walk.results, walk.models, strict=True):
+        folder = f"windows/{window.window.index}"
+        files |= {f"{folder}/{name}": body for name, body in model_files(model).items()}
+        files[f"{folder}/params.json"] = as_json(summaries.plain(model.params))
+    for number, found in step_summaries(data, trained, walk, stress, comparison).items():
+        files[f"steps/{number:02d}.json"] = as_json(found)
+    return files
+
+
+def step_summaries(
+    data: MarketData,
+    trained: Trained,
+    walk: WalkForward,
+    stress: MonteCarloReport,
+    comparison: ABReport,
+) -> dict[int, dict[str, Any]]:
+    """What each of steps 1 to 15 found, as plain JSON."""
+    (analyst, tactician), (labels, meta) = trained.tracks, trained.datasets
+    plain_fit, fit, meta_fit = trained.fits
+    walked = {
+        "evidence": summaries.plain(walk.evidence),
+        "efficiency": summaries.plain(walk.oos.efficiency),
+        "exposure": summaries.plain(walk.oos.exposure),
+        "windows": summaries.plain(walk.oos.windows),
+        "notes": list(walk.notes),
+    }
+    return {
+        1: summaries.of_market(data),
+        2: summaries.of_regimes(trained.regimes),
+        3: summaries.of_splits(data.bars, trained.splits),
+        4: summaries.of_dataset(analyst, labels),
+        5: summaries.of_fit(plain_fit),
+        6: summaries.of_fit(fit),
+        7: summaries.of_ensemble(trained.ensembles[0]),
+        8: summaries.of_dataset(tactician, meta),
+        9: summaries.of_fit(meta_fit),
+        10: summaries.of_ensemble(trained.ensembles[1]),
+        11: summaries.of_calibration(trained.calibrated),
+        12: summaries.of_plan(trained.plan),
+        13: walked,
+        14: summaries.of_report(stress),
+        15: summaries.of_report(comparison),
+    }
+
+
+def daily_market(bars: Bars, trained: Trained) -> pd.DataFrame:
+    """Last close and regime of each day of the training range, for the report's plot."""
+    import pandas as pd
+
+    day = bars.timestamp // DAY
+    last = np.flatnonzero(np.append(day[1:] != day[:-1], True))
+    names = np.array([*trained.regimes.names, ""], dtype=object)
+    return pd.DataFrame(
+        {
+            "day": pd.DatetimeIndex(day[last] * DAY, tz="UTC"),
+            "close": bars.close[last],
+            "regime": pd.Series(names[trained.splits.regime[last]], dtype="str"),
+        }
+    )
+
+
+def as_json(value: object) -> bytes:
+    """JSON bytes, sorted and indented; plain values only."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def as_parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as Parquet bytes (zstd); equal frames have equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

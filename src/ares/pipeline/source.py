@@ -1,0 +1,80 @@
+"""Where step 1's bars come from, and the digest that identifies them without reading them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ares.core.identity import fingerprint
+from ares.market.datasets import file_digest, has_dataset
+from ares.market.files import source_files
+from ares.market.partitions import MANIFEST
+from ares.market.sources import SAMPLE
+from ares.pipeline.steps import Loader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from collections.abc import Callable
+
+    from ares.core.config import DataConfig
+    from ares.market.bars import Bars
+    from ares.store.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Source:
+    """What step 1 reads.
+
+    Attributes:
+        identity: Digest of the files' content and of how they are read; no path is in it.
+        loader: Reads them.
+        described: The source in words, for people.
+    """
+
+    identity: str
+    loader: Loader
+    described: str
+
+
+def find_source(config: DataConfig, workspace: Workspace, load: Callable[[], Bars]) -> Source:
+    """Say what (symbol, exchange, timeframe) of the configuration means.
+
+    Raises:
+        DataError: named files are missing.
+    """
+    how = config.model_dump(exclude={"data", "holdout"})
+    market = (config.symbol, config.exchange, config.timeframe)
+    files: list[Path] = []
+    content: Any
+    if config.data:
+        files = source_files(list(config.data))
+        content = ("files", [file_digest(path) for path in files])
+        described = ", ".join(path.name for path in files)
+    elif has_dataset(workspace, config.symbol, config.exchange, config.timeframe):
+        folder = workspace.dataset(config.exchange, config.symbol, config.timeframe)
+        content = ("dataset", file_digest(folder / MANIFEST))
+        described = "dataset store"
+    elif market == SAMPLE:
+        content, described = ("sample", fingerprint(load())), "embedded sample"
+    else:
+        load()  # it says what is missing and how to load it
+        content, described = ("unknown",), "unknown"
+    loader = Loader(lambda: without_folders(load(), files))
+    return Source(fingerprint((content, how)), loader, described)
+
+
+def without_folders(bars: Bars, files: list[Path]) -> Bars:
+    """Name files in the quality report without their folders: results do not depend on paths."""
+    if bars.quality is None:
+        return bars
+
+    def shorten(text: str) -> str:
+        for path in files:
+            text = text.replace(str(path), path.name)
+        return text
+
+    findings = tuple(
+        replace(finding, examples=tuple(shorten(example) for example in finding.examples))
+        for finding in bars.quality.findings
+    )
+    return replace(bars, quality=replace(bars.quality, findings=findings))

@@ -1,0 +1,205 @@
+"""The mechanism: a `Step` is a marked function, a `Runner` calls it once per distinct question.
+
+A step's key is the digest of (number, name, code, arguments). Its result is in the store, or it is
+computed and committed atomically. Resume, `until`, progress, timing, peak memory and early cut-off
+all come from this one seam. Nothing here knows about trading.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from ares.core.environment import code_digest
+from ares.core.errors import FingerprintError, StoreError
+from ares.core.identity import fingerprint
+from ares.pipeline.meter import Meter
+from ares.store.codecs import content_digest, encode
+from ares.store.store import MISS, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_log = logging.getLogger("ares.pipeline")
+
+
+class Volatile:
+    """Base of arguments that never shape a result (workers, caches, callbacks).
+
+    They stay out of the step's key.
+    """
+
+
+@dataclass(frozen=True)
+class Step(Generic[P, R]):
+    """A numbered, named function whose result may be reused."""
+
+    number: int
+    name: str
+    function: Callable[P, R]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute, without any memory."""
+        return self.function(*args, **kwargs)
+
+
+def step(number: int, name: str) -> Callable[[Callable[P, R]], Step[P, R]]:
+    """Mark a function as step `number` of the pipeline."""
+
+    def mark(function: Callable[P, R]) -> Step[P, R]:
+        return Step(number, name, function)
+
+    return mark
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """How one call of a step went: volatile facts, kept out of hashed content.
+
+    Attributes:
+        scope: "" for the pipeline's own steps, "window k" for a refit inside step 13.
+        seconds: Wall time, including reading or writing the store.
+        peak_memory_bytes: Highest resident memory seen during the call.
+        digest: Content digest of the result.
+    """
+
+    number: int
+    name: str
+    scope: str
+    cached: bool
+    seconds: float
+    peak_memory_bytes: int
+    digest: str
+
+
+class UntilReached(Exception):  # noqa: N818  # a signal of the runner, not an error
+    """Raised after the step at which the run was asked to end."""
+
+
+class Runner:
+    """Calls steps, and remembers.
+
+    Args:
+        store: Where results are kept; None computes everything and keeps nothing.
+        fresh: Compute even where the store has a result.
+        until: Raise `UntilReached` after this step.
+        on_start: Called with (step number, name, scope) before a step.
+        on_end: Called with the record after a step.
+        scope: Prefix for records, see `StepRecord`.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        *,
+        fresh: bool = False,
+        until: int | None = None,
+        on_start: Callable[[int, str, str], None] = lambda *_: None,
+        on_end: Callable[[StepRecord], None] = lambda _: None,
+        scope: str = "",
+    ) -> None:
+        self.store = store
+        self.records: list[StepRecord] = []
+        self.fallbacks: list[str] = []
+        self._fresh = fresh
+        self._until = until
+        self._on_start = on_start
+        self._on_end = on_end
+        self._scope = scope
+        self._known: dict[int, tuple[object, str]] = {}  # id -> (value kept alive, digest)
+
+    def scoped(self, scope: str) -> Runner:
+        """Return a runner for nested steps: same store and callbacks, records of its own scope."""
+        inner = Runner(
+            self.store, fresh=self._fresh, on_start=self._on_start, on_end=self._on_end, scope=scope
+        )
+        inner.records = self.records
+        inner.fallbacks = self.fallbacks
+        return inner
+
+    def run(self, step: Step[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Answer `step(*args, **kwargs)`, from the store where it is known."""
+        self._on_start(step.number, step.name, self._scope)
+        started = time.perf_counter()
+        with Meter() as meter:
+            key = self._key(step, args, kwargs)
+            value, digest = self._recall(key)
+            cached = value is not MISS
+            if not cached:
+                value = step(*args, **kwargs)
+                digest = self._commit(key, value)
+        self._known[id(value)] = (value, digest)
+        record = StepRecord(
+            step.number,
+            step.name,
+            self._scope,
+            cached,
+            time.perf_counter() - started,
+            meter.peak_bytes,
+            digest,
+        )
+        self.records.append(record)
+        self._on_end(record)
+        if self._until == step.number and not self._scope:
+            raise UntilReached
+        return value  # type: ignore[return-value]  # the key says which step made it
+
+    def _key(self, step: Step[Any, Any], args: Any, kwargs: Any) -> str:
+        bound = inspect.signature(step.function).bind(*args, **kwargs)
+        bound.apply_defaults()
+        shaping = {
+            name: self._digest_of(value)
+            for name, value in bound.arguments.items()
+            if not isinstance(value, Volatile)
+        }
+        return fingerprint(("step", step.number, step.name, code_digest(), shaping))
+
+    def _digest_of(self, value: object) -> str:
+        """Digest of an argument; what this runner answered before has the digest of its content."""
+        known = self._known.get(id(value))
+        if known is not None:
+            return known[1]
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = [f.name for f in dataclasses.fields(value) if f.compare]
+            parts = {name: self._digest_of(getattr(value, name)) for name in fields}
+            digest = fingerprint((type(value).__qualname__, parts))
+        elif isinstance(value, tuple):
+            digest = fingerprint(tuple(self._digest_of(item) for item in value))
+        else:
+            try:
+                digest = fingerprint(value)
+            except FingerprintError:  # a frame has the digest of its stored bytes
+                digest = _content_digest(value)
+        self._known[id(value)] = (value, digest)
+        return digest
+
+    def _recall(self, key: str) -> tuple[object, str]:
+        if self.store is None or self._fresh:
+            return MISS, ""
+        value = self.store.get(key)
+        return value, "" if value is MISS else self.store.digest_of(key) or ""
+
+    def _commit(self, key: str, value: object) -> str:
+        if self.store is not None:
+            try:
+                return self.store.put(key, value)
+            except (StoreError, OSError) as error:
+                self._degrade(f"results are not kept: {error}")
+        return _content_digest(value)
+
+    def _degrade(self, message: str) -> None:
+        self.store = None
+        self.fallbacks.append(message)
+        _log.warning("%s", message)
+
+
+def _content_digest(value: object) -> str:
+    """Digest of the encoded value: the store's, without a store."""
+    return content_digest(encode(value))

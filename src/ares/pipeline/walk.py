@@ -1,0 +1,117 @@
+"""Out of sample: one model traded on one range of bars, and its days beside buy and hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ares.backtest.engine import simulate
+from ares.backtest.strategies import ModelSignal
+from ares.market.timeframe import DAY
+from ares.validate.walk_forward import Window, WindowResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ares.backtest.costs import Costs
+    from ares.backtest.result import BacktestResult
+    from ares.core.types import Fill, Float64Array, Int64Array
+    from ares.market.bars import Bars
+    from ares.model.trading_model import TradingModel
+    from ares.pipeline.values import Plan
+
+
+@dataclass(frozen=True)
+class Market:
+    """How a model is traded: costs, fill rule and the longest gap a decision survives."""
+
+    costs: Costs
+    fill: Fill
+    max_gap: int
+
+
+def trade(
+    bars: Bars,
+    score: Float64Array,
+    params: dict[str, object],
+    market: Market,
+    start: int,
+    stop: int | None = None,
+) -> BacktestResult:
+    """Trade a score on bars [start, stop); it starts and ends flat."""
+    return simulate(
+        bars,
+        ModelSignal(score),
+        params,
+        costs=market.costs,
+        fill=market.fill,
+        max_gap=market.max_gap,
+        start=start,
+        stop=stop,
+    )
+
+
+def daily(result: BacktestResult) -> tuple[Int64Array, Float64Array]:
+    """Days since 1970-01-01 and the net return of each."""
+    series = result.daily_returns
+    index: Any = series.index
+    day: Int64Array = index.as_unit("ns").asi8 // DAY
+    return day, series.to_numpy(dtype=np.float64)
+
+
+def buy_and_hold(bars: Bars, start: int, stop: int, day: Int64Array) -> Float64Array:
+    """Daily returns of the closes of bars [start, stop) on `day`, from the close before `start`.
+
+    A day without bars repeats the mark, so its return is 0. No costs.
+    """
+    of_bar = bars.timestamp[start:stop] // DAY
+    last = np.searchsorted(of_bar, day, side="right") - 1
+    base = bars.close[start - 1] if start else bars.open[start]
+    closes = bars.close[start:stop]
+    marks = np.where(last >= 0, closes[np.maximum(last, 0)], base)
+    before = np.concatenate([[base], marks[:-1]])
+    returns: Float64Array = marks / before - 1.0
+    return returns
+
+
+def equity_returns(trades: pd.DataFrame) -> Float64Array:
+    """Net return on equity of each round trip, in order, from an equity of 1.0."""
+    pnl = trades["pnl"].to_numpy(dtype=np.float64)
+    after = 1.0 + np.cumsum(pnl)
+    returns: Float64Array = pnl / np.concatenate([[1.0], after[:-1]]) if len(pnl) else pnl
+    return returns
+
+
+def test_window(
+    bars: Bars, model: TradingModel, plan: Plan, window: Window, market: Market
+) -> tuple[WindowResult, Float64Array]:
+    """Trade a refitted model on its test bars.
+
+    Args:
+        bars: All training bars of the pipeline; those after the window are not looked at.
+        model: Refitted on bars [0, window.train_stop).
+        plan: Its trading parameters.
+        window: Which bars.
+        market: How it is traded.
+
+    Returns:
+        The window's result, and the model's score at bars [0, window.test_stop).
+    """
+    seen = bars[: window.test_stop]
+    score = model.signals(seen).score
+    result = trade(seen, score, dict(model.params), market, window.test_start, window.test_stop)
+    day, returns = daily(result)
+    predictions = model.predict(seen).iloc[window.test_start :].reset_index(drop=True)
+    found = WindowResult(
+        window=window,
+        day=day,
+        daily_returns=returns,
+        benchmark_returns=buy_and_hold(bars, window.test_start, window.test_stop, day),
+        exposure=result.metrics["exposure"],
+        train_returns=plan.daily_returns,
+        trades=result.trades,
+        predictions=predictions,
+    )
+    return found, score
