@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -123,8 +125,18 @@ def test_the_digest_is_the_content_without_the_quality_report():
         assert dataclasses.replace(bars, **{name: value}).digest != bars.digest, name
 
 
-def test_bars_cannot_be_written_to():
+@pytest.mark.parametrize("way", ["made", "copied", "pickled", "sliced", "stored"])
+def test_bars_cannot_be_written_to(way):
     bars = bars_of()
+    match way:
+        case "copied":
+            bars = copy.deepcopy(bars)
+        case "pickled":  # on its way to a worker process
+            bars = pickle.loads(pickle.dumps(bars))
+        case "sliced":
+            bars = bars[2:5]
+        case "stored":
+            bars = decode(encode(bars))
     for name in (*COLUMNS, "gaps", "close_time"):
         with pytest.raises(ValueError, match="read-only"):
             getattr(bars, name)[...] = 0

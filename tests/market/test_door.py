@@ -237,6 +237,13 @@ def test_a_timeframe_that_the_data_contradict_is_refused(step, timeframe, usual)
             check_bars(raw_of(rows), **{**MARKET, "timeframe": timeframe}, strict=strict)
 
 
+def test_thin_markets_are_not_taken_for_another_timeframe():
+    rows = [(START_MS + k * 2 * MINUTE_MS, *GOOD[1:]) for k in range(40)]
+    assert check_bars(raw_of(rows), **MARKET)[1].gaps == 39
+    hourly = [(START_MS + k * 60 * MINUTE_MS, *GOOD[1:]) for k in range(8)]
+    assert check_bars(raw_of(hourly), **MARKET)[1].gaps == 7
+
+
 def test_bars_that_overlap_here_and_there_are_reported():
     rows = [(START_MS + k * MINUTE_MS, *GOOD[1:]) for k in range(10)]
     rows[5] = (rows[5][0] - 30_000, *GOOD[1:])

@@ -89,6 +89,9 @@ def test_rows_of_several_sources_keep_their_names():
         "d.csv, row 1", "c.csv, row 2", "d.csv, row 3",
     ]  # fmt: skip
     assert joined.where(0, "open") == "a.csv, row 2, column open"
+    far = raw([1], files=("/far/away/a.csv",))
+    assert far.where(0) == "/far/away/a.csv, row 1"
+    assert far.where(0, short=True) == "a.csv, row 1"
     assert joined.problems == (CellProblem(2, "low", "x"),)
     assert RawBars.concat([first]) is first
     assert raw([7]).where(0) == "row 1"

@@ -121,6 +121,10 @@ class Bars:
             f" {self.calendar}, {len(self.gaps)} gaps)"
         )
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Through the constructor, so that arrays are read-only in another process, too.
+        return Bars, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
     @functools.cached_property
     def digest(self) -> str:
         """Fingerprint of the content: everything but the quality report."""

@@ -212,14 +212,15 @@ _ZONES: Final = (
 
 
 def _infer_session(timestamp: Int64Array, interval: int) -> Calendar:
-    """The zone and hours with the shortest session that holds 99 % of the bars."""
+    """The zone and hours with the shortest session; rare times of day are left out of it."""
     best = Calendar("session")
     shortest = DAY + 1
     for zone in _ZONES:
-        local = (timestamp + _utc_offset(timestamp, zone)) % DAY
-        opens, last = (int(t) for t in np.quantile(local, [0.005, 0.995], method="nearest"))
-        closes = min(last + interval, DAY)
-        opens, closes = opens // MINUTE * MINUTE, -(-closes // MINUTE) * MINUTE
+        minute = (timestamp + _utc_offset(timestamp, zone)) % DAY // MINUTE
+        bars = np.bincount(minute, minlength=DAY // MINUTE)
+        usual = np.flatnonzero(bars * 5 >= bars.max())
+        opens = int(usual[0]) * MINUTE
+        closes = min(int(usual[-1]) * MINUTE + interval, DAY)
         if closes - opens < shortest:
             shortest = closes - opens
             best = Calendar("session", zone, opens, closes)
@@ -250,20 +251,26 @@ def _weekdays_before(days: Int64Array) -> Int64Array:
 
 
 def _utc_offset(timestamp: Int64Array, zone: str) -> Int64Array:
-    """Offset of local time from UTC in ns.
+    """Offset of local time from UTC in ns, of ascending times.
 
     A day whose offset is the same at both ends is one look-up; in the others zones change their
     offset at quarters of an hour.
     """
     info = zoneinfo.ZoneInfo(zone)
-    days, day_of = np.unique(timestamp // DAY, return_inverse=True)
+    days, day_of = _distinct(timestamp // DAY)
     start, end = (_offsets_at(days + k, DAY, info) for k in (0, 1))
     offset = np.asarray(start[day_of], dtype=np.int64)
     changing = (start != end)[day_of]
     if changing.any():
-        quarters, quarter_of = np.unique(timestamp[changing] // _QUARTER, return_inverse=True)
+        quarters, quarter_of = _distinct(timestamp[changing] // _QUARTER)
         offset[changing] = _offsets_at(quarters, _QUARTER, info)[quarter_of]
     return offset
+
+
+def _distinct(ascending: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Distinct numbers of an ascending list, and the place of each element among them."""
+    is_new = np.diff(ascending, prepend=ascending[:1] - 1) != 0
+    return ascending[is_new], np.cumsum(is_new) - 1
 
 
 def _offsets_at(numbers: Int64Array, unit: int, zone: zoneinfo.ZoneInfo) -> Int64Array:

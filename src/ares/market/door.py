@@ -176,7 +176,7 @@ def _judge_prints(raw: RawBars, rows: Int64Array, rules: DoorRules, notes: _Note
 
     def describe(k: int) -> str:
         name, value = worst(k)
-        where = raw.where(int(rows[k]), name)
+        where = raw.where(int(rows[k]), name, short=True)
         time = time_text(int(columns[0][k]))
         return f"{time} {name} {value!r}, recent median close {float(reference[k])!r} ({where})"
 
@@ -203,7 +203,7 @@ class _Notes:
         self._findings: list[Finding] = []
 
     def row(self, row: int) -> str:
-        return f"{time_text(int(self._raw.timestamp[row]))} ({self._raw.where(row)})"
+        return f"{time_text(int(self._raw.timestamp[row]))} ({self._raw.where(row, short=True)})"
 
     def add(
         self,

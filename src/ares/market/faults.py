@@ -9,7 +9,7 @@ import numpy as np
 from ares.core.errors import DataError
 from ares.market.quality import time_text
 from ares.market.raw import NO_TIME, PRICES
-from ares.market.timeframe import DAY, timeframe_name
+from ares.market.timeframe import DAY, TIMEFRAMES, timeframe_name
 
 if TYPE_CHECKING:
     from ares.core.types import BoolArray, Int64Array
@@ -46,7 +46,7 @@ def impossible_row_error(raw: RawBars, row: int) -> DataError:
 def describe_impossible_row(raw: RawBars, row: int) -> str:
     """The same in one line, for a report."""
     column, rule, value = _fault(raw, row)
-    return f"{raw.where(row, column)}: {rule}; got {value!r}"
+    return f"{raw.where(row, column, short=True)}: {rule}; got {value!r}"
 
 
 def _fault(raw: RawBars, row: int) -> tuple[str, str, object]:
@@ -99,7 +99,7 @@ def refuse_other_timeframe(times: Int64Array, interval: int, where: str) -> None
 
     Raises:
         DataError: most bars open before the bar above them has closed, or no two bars are
-            neighbours and many are one same longer distance apart.
+            neighbours and many are apart by one same longer timeframe.
     """
     distance = np.diff(times)
     if len(distance) == 0:
@@ -108,7 +108,10 @@ def refuse_other_timeframe(times: Int64Array, interval: int, where: str) -> None
     nearest = int(distance.min())
     at_nearest = np.count_nonzero(distance == nearest)
     too_far = (
-        nearest >= 2 * interval and len(distance) >= _ENOUGH and 5 * at_nearest > 2 * len(distance)
+        nearest in TIMEFRAMES.values()
+        and nearest > interval
+        and len(distance) >= _ENOUGH
+        and 5 * at_nearest > 2 * len(distance)
     )
     if not too_close and not too_far:
         return

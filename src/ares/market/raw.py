@@ -6,6 +6,7 @@ A reader makes `RawBars` and keeps, for every row, the file and the row number t
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -79,11 +80,16 @@ class RawBars:
     def __len__(self) -> int:
         return len(self.timestamp)
 
-    def where(self, row: int, column: str = "") -> str:
-        """File, row number and column of the row at position `row`, as errors name them."""
+    def where(self, row: int, column: str = "", *, short: bool = False) -> str:
+        """File, row number and column of the row at position `row`, as errors name them.
+
+        `short` leaves the folder out: what is stored must not depend on where files lie.
+        """
         number = row + 1 if self.row_of is None else int(self.row_of[row])
         file = 0 if self.file_of_row is None else int(self.file_of_row[row])
-        parts = [self.files[file]] if file < len(self.files) else []
+        parts = list(self.files[file : file + 1])
+        if short:
+            parts = [PurePath(name).name for name in parts]
         parts.append(f"row {number}")
         if column:
             parts.append(f"column {column}")
