@@ -40,7 +40,7 @@ def blind_positions(generator: np.random.Generator, days: int) -> np.ndarray:
 
 
 def verdict(strategy: np.ndarray, benchmark: np.ndarray, exposure: float, **options) -> Evidence:
-    defaults = {"n_trades": 60, "days_per_year": YEAR, "seed": 1, "resamples": 499}
+    defaults = {"n_trades": 60, "days_per_year": YEAR, "seed": 1, "resamples": 299}
     return judge(strategy, benchmark, exposure=exposure, **{**defaults, **options})
 
 

@@ -296,6 +296,15 @@ def test_pbo_ties_share_their_rank():
     assert same.probability == 1.0  # <=, not <
 
 
+def test_pbo_tied_winners_share_the_mean_of_their_ranks():
+    start, good, bad = [1, 3, 2, 2], [1, 4, 2, 1], [-2, 1, 0, -1]
+    matrix = np.array([start + good, start + bad, [0, 1, 0, -1, 0, 1, 0, 1]], dtype=float).T
+    found, mirrored = pbo_cscv(matrix, blocks=2), pbo_cscv(matrix[:, ::-1], blocks=2)
+    # Both win the first half; of three they rank first and last in the second: the middle.
+    assert found.logits[0] == mirrored.logits[0] == 0.0
+    assert np.array_equal(found.logits, mirrored.logits)
+
+
 def test_pbo_of_flat_columns():
     matrix = np.zeros((80, 3))
     assert math.isnan(pbo_cscv(matrix, blocks=8).probability)
