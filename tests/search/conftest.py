@@ -8,6 +8,7 @@ import pytest
 from ares.backtest.costs import Costs
 from ares.backtest.strategies import SmaCross
 from ares.market.bars import Bars
+from ares.market.timeframe import timeframe_ns
 from ares.search import EngineEvaluator, Objective
 
 
@@ -15,6 +16,7 @@ def cyclic_bars(n=3000, seed=0, timeframe="4h", period=40):
     """Swings of `period` bars under noise: crossings that fit the swing earn, others do not."""
     import pandas as pd
 
+    step = pd.Timedelta(timeframe_ns(timeframe), unit="ns")
     rng = np.random.default_rng(seed)
     drift = 0.004 * np.sign(np.sin(np.arange(n) * np.pi / period))
     close = np.round(100 * np.exp(np.cumsum(rng.normal(0.0, 0.008, n) + drift)), 4)
@@ -22,7 +24,7 @@ def cyclic_bars(n=3000, seed=0, timeframe="4h", period=40):
     return Bars.from_frame(
         pd.DataFrame(
             {
-                "timestamp": pd.date_range("2015-01-01", periods=n, freq=timeframe, tz="UTC"),
+                "timestamp": pd.date_range("2015-01-01", periods=n, freq=step, tz="UTC"),
                 "open": opens,
                 "high": np.maximum(opens, close) + 0.01,
                 "low": np.minimum(opens, close) - 0.01,
@@ -73,7 +75,7 @@ def counting(engine):
     return Counting(engine)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bars():
     return cyclic_bars
 
