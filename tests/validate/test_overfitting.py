@@ -397,8 +397,3 @@ def test_a_search_without_full_runs_has_no_statistics():
     assert math.isnan(found.dsr)
     assert math.isnan(found.dsr_effective)
     assert math.isnan(found.pbo.probability)
-
-
-@given(st.integers(2, 40), st.floats(0, 1))
-def test_effective_trials_lie_between_one_and_all(trials, rho):
-    assert 1 <= effective_trials(trials, rho) <= trials
