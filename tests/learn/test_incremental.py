@@ -89,10 +89,10 @@ def test_paths_taken_are_counted_and_the_cache_is_bounded() -> None:
     assert expected.items() <= trainer.stats().items()
     for leaves in (5, 6, 7):
         trainer.train_incrementally({"trees": 2, "leaves": leaves}, X, y)
-    assert len(trainer) == 2
+    assert trainer.stats()["models"] == 2
     assert trainer.stats()["evictions"] == 2
     trainer.clear()
-    assert len(trainer) == 0
+    assert trainer.stats()["models"] == 0
 
 
 RANDOM = [

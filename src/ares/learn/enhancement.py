@@ -100,7 +100,7 @@ def enhance_specialists(
 
     Args and errors are those of `fit_specialists` and `enhance`.
     """
-    trainer = trainer or IncrementalTrainer()
+    trainer = IncrementalTrainer() if trainer is None else trainer
     enhancement = enhance(X, y, weight, names, config, seed, trainer, t0=t0, t1=t1)
     specialists = fit_specialists(
         X, y, weight, regime_probs, names, config, seed, trainer, choice=enhancement.choice
@@ -151,7 +151,14 @@ def enhance(
         counts = int(early.sum()), int(late.sum())
         return Enhancement(default, nan, nan, (), *counts, reason)
     scorer = _Scorer(
-        trainer or IncrementalTrainer(), seed, tuple(names), matrix, labels, mass, early, late
+        IncrementalTrainer() if trainer is None else trainer,
+        seed,
+        tuple(names),
+        matrix,
+        labels,
+        mass,
+        early,
+        late,
     )
     tried = [Candidate(default, scorer.loss(default))]
     kept = scorer.select(default, config.features)

@@ -150,9 +150,6 @@ class IncrementalTrainer:
         with self._lock:
             self._models.clear()
 
-    def __len__(self) -> int:
-        return len(self._models)
-
     def _exact(self, shape: dict[str, Any], trees: int, sample: _Sample) -> BoostedTrees:
         key = (fingerprint(shape), sample.digest(), str(trees))
         known = self._models.get(key)

@@ -144,7 +144,7 @@ def fit_specialists(
     """
     matrix, labels, mass, states = checked_rows(X, y, weight, regime_probs, names)
     choice = choice or TreeChoice.default(names, config)
-    trainer = trainer or IncrementalTrainer()
+    trainer = IncrementalTrainer() if trainer is None else trainer
     used = np.ascontiguousarray(matrix[:, positions(names, choice.features)])
     notes: list[str] = []
     effective = [effective_sample(mass)]
