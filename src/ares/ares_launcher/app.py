@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ares.ares_launcher import config_commands, data_commands
+from ares.ares_launcher import config_commands, data_commands, run_commands, train_commands
 
 
 def build_app() -> typer.Typer:
@@ -21,7 +21,9 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(_root)
+    train_commands.register(app)
     data_commands.register(app)
+    run_commands.register(app)
     config_commands.register(app)
     return app
 

@@ -44,21 +44,22 @@ def data_check(
     exchange: opt.Exchange = None,
     timeframe: opt.Timeframe = None,
     calendar: opt.Calendar = None,
-    timerange: opt.Timerange = None,
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
     """Report every fault of market data: gaps, duplicates, bad prints, impossible bars."""
-    from ares.market.files import check_files
+    from ares.market.files import check_file
+    from ares.market.infer import infer_timeframe
 
-    report = check_files(
-        _all_paths(paths, data),
-        symbol=symbol or "",
-        exchange=exchange or "",
-        timeframe=timeframe,
-        columns=split_columns(columns),
+    files = _all_paths(paths, data)
+    order = split_columns(columns)
+    report = check_file(
+        files,
+        symbol=symbol or "unnamed",
+        exchange=exchange or "unnamed",
+        timeframe=timeframe or infer_timeframe(files, columns=order),
+        columns=order,
         calendar=calendar,
-        timerange=timerange,
     )
     if as_json:
         emit(report.to_dict())
@@ -74,12 +75,22 @@ def data_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
 
     found = list_datasets(Workspace.locate(home))
     if as_json:
-        emit({"datasets": [entry.to_dict() for entry in found]})
+        emit(
+            {"datasets": [{**vars(d), "first": _day(d.first), "last": _day(d.last)} for d in found]}
+        )
     elif not found:
         say("No datasets yet. For example: ares import bars.csv.gz --symbol BTCUSD --timeframe 1m")
     else:
         rows = [
-            (d.exchange, d.symbol, d.timeframe, f"{d.rows:,}", d.first, d.last, size(d.size_bytes))
+            (
+                d.exchange,
+                d.symbol,
+                d.timeframe,
+                f"{d.bars:,}",
+                _day(d.first),
+                _day(d.last),
+                size(d.size_bytes),
+            )
             for d in found
         ]
         header = ("exchange", "symbol", "timeframe", "bars", "first", "last", "size")
@@ -116,10 +127,21 @@ def import_(
         exchange=exchange or "local",
         timeframe=timeframe,
         columns=split_columns(columns),
-        calendar=calendar,
+        options={"calendar": calendar} if calendar else None,
     )
     if as_json:
-        emit(result.to_dict())
+        counts = {"before": result.before, "after": result.after, "changed": result.changed}
+        emit({**counts, "path": result.path, "quality": result.quality.to_dict()})
+        return
+    for line in result.quality.lines():
+        say(line)
+    if result.changed:
+        say(f"{result.after - result.before:,} bars added; {result.after:,} in {result.path}")
     else:
-        for line in result.lines():
-            say(line)
+        say(f"Nothing new; {result.after:,} bars in {result.path}")
+
+
+def _day(time_ns: int) -> str:
+    from ares.market.quality import time_text
+
+    return time_text(time_ns) or "-"

@@ -155,11 +155,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def number(value: float, digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
     """Write a number for people: `-` where it is undefined."""
-    return f"{value:,.{digits}f}" if math.isfinite(value) else "-"
+    return f"{value:,.{digits}f}" if value is not None and math.isfinite(value) else "-"
 
 
-def percent(value: float) -> str:
+def percent(value: float | None) -> str:
     """Write a share in percent: `-` where it is undefined."""
-    return f"{100 * value:,.2f} %" if math.isfinite(value) else "-"
+    return f"{100 * value:,.2f} %" if value is not None and math.isfinite(value) else "-"

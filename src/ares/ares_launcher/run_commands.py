@@ -1,0 +1,204 @@
+"""`ares runs list|show|compare|promote`, `ares report` and `ares signal`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ares.ares_launcher import options as opt
+from ares.ares_launcher.output import emit, guarded, number, percent, say, table
+
+Run = Annotated[str, typer.Argument(help="Run id, the beginning of one, or last.")]
+Runs = Annotated[list[str], typer.Argument(help="Two runs or more.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    runs = typer.Typer(help="Look at finished runs and choose the champion.", no_args_is_help=True)
+    runs.command("list")(guarded(runs_list))
+    runs.command("show")(guarded(runs_show))
+    runs.command("compare")(guarded(runs_compare))
+    runs.command("promote")(guarded(runs_promote))
+    app.add_typer(runs, name="runs")
+    app.command("report")(guarded(report))
+    app.command("signal")(guarded(signal))
+
+
+def runs_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """List the runs of the workspace, newest last."""
+    from ares.store.history import History
+    from ares.store.runs import list_runs
+    from ares.store.workspace import Workspace
+
+    workspace = Workspace.locate(home)
+    found = [_summary(run) for run in list_runs(workspace)]
+    history = History(workspace.history_db)
+    for entry in found:
+        entry["champion"] = bool(entry["market"]) and (
+            history.champion(entry["market"]) == entry["run_id"]
+        )
+    if as_json:
+        emit({"runs": found})
+    elif not found:
+        say("No runs yet. `ares train` makes one.")
+    else:
+        rows = [
+            (
+                entry["run_id"],
+                entry["market"],
+                "edge" if entry["edge"] else "no edge",
+                number(entry["metrics"].get("sharpe")),
+                percent(entry["metrics"].get("total_return")),
+                ("champion" if entry["champion"] else "") or entry["problem"],
+            )
+            for entry in found
+        ]
+        table("", ("run", "market", "evidence", "Sharpe", "return", ""), rows)
+
+
+def runs_show(
+    run: Run = "last", home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
+) -> None:
+    """Show one run: verdict, metrics, data and every file's check."""
+    from ares.store.runs import find_run, read_manifest
+    from ares.store.workspace import Workspace
+
+    folder = find_run(Workspace.locate(home), run)
+    manifest = read_manifest(folder)
+    sections = dict(manifest.sections)
+    if as_json:
+        emit({"run_id": folder.name, "run_dir": folder, "digest": manifest.digest, **sections})
+        return
+    say(f"{folder.name}: {_market(sections)}, {len(manifest.files)} files, all as recorded")
+    table("Out of sample", ("metric", "value"), [
+        (name.replace("_", " "), number(value, 4)) for name, value in sections["metrics"].items()
+    ])  # fmt: skip
+    say(sections["verdict"])
+    say(f"On the holdout: {sections['recommendation']}.")
+    say(f"Report: {folder / 'report.html'}")
+
+
+def runs_compare(
+    runs: Runs, home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
+) -> None:
+    """Put the metrics of several runs side by side, and what differs in their making."""
+    from ares.store.runs import find_run, read_manifest
+    from ares.store.workspace import Workspace
+
+    workspace = Workspace.locate(home)
+    folders = [find_run(workspace, name) for name in runs]
+    sections = [dict(read_manifest(folder, verify_files=False).sections) for folder in folders]
+    names = sorted({name for each in sections for name in each.get("metrics", {})})
+    made = ("market", "data", "mode", "seed", "configuration", "code", "libraries")
+    differing = [key for key in made if any(s.get(key) != sections[0].get(key) for s in sections)]
+    if as_json:
+        entries = [
+            {"run_id": f.name, **{k: s.get(k) for k in ("metrics", "verdict", *differing)}}
+            for f, s in zip(folders, sections, strict=True)
+        ]
+        emit({"runs": entries, "differing": differing})
+        return
+    rows = [
+        (name.replace("_", " "), *(number(s.get("metrics", {}).get(name), 4) for s in sections))
+        for name in names
+    ]
+    table("", ("metric", *(folder.name for folder in folders)), rows)
+    say(f"They differ in: {', '.join(differing) or 'nothing that shapes a result'}.")
+
+
+def runs_promote(run: Run, home: opt.Home = None, debug: opt.Debug = False) -> None:
+    """Make a run the champion of its market: later runs are tested against it."""
+    from ares.model.artifact import load_model
+    from ares.store.history import History
+    from ares.store.runs import find_run
+    from ares.store.workspace import Workspace
+
+    workspace = Workspace.locate(home)
+    folder = find_run(workspace, run)
+    model = load_model(folder)  # a champion that cannot be loaded is none
+    market = f"{model.symbol} {model.exchange} {model.timeframe}"
+    History(workspace.history_db).promote(market, folder.name)
+    say(f"{folder.name} is the champion of {market}.")
+
+
+def report(run: Run = "last", home: opt.Home = None, debug: opt.Debug = False) -> None:
+    """Render a run's report again and say where it is."""
+    from ares.report.page import render_run
+    from ares.store.atomic import write_atomic
+    from ares.store.runs import find_run, read_manifest
+    from ares.store.workspace import Workspace
+
+    folder = find_run(Workspace.locate(home), run)
+    read_manifest(folder)
+    write_atomic(folder / "report.html", render_run(folder).encode())
+    say(f"Report: {folder / 'report.html'}")
+
+
+def signal(
+    run: Run = "last",
+    data: opt.Data = None,
+    columns: opt.Columns = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Latest closes to show.")] = 5,
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Say what a trained model decides at the latest closes."""
+    from ares.market.sources import resolve
+    from ares.model.artifact import load_model
+    from ares.store.runs import find_run
+    from ares.store.workspace import Workspace
+
+    workspace = Workspace.locate(home)
+    model = load_model(find_run(workspace, run))
+    bars = resolve(
+        model.symbol,
+        model.exchange,
+        model.timeframe,
+        data=data or None,
+        workspace=workspace,
+        columns=columns,
+        calendar=model.calendar if data else None,
+    )
+    latest = model.predict(bars).tail(rows)
+    words = {1: "enter long", -1: "enter short", 0: "do not enter"}
+    if as_json:
+        records: list[Any] = latest.to_dict("records")
+        emit({"signals": [{**r, "timestamp": r["timestamp"].isoformat()} for r in records]})
+        return
+    shown = [
+        (
+            f"{row.timestamp:%Y-%m-%d %H:%M}",
+            number(row.p_up, 3),
+            number(row.confidence, 3),
+            row.regime if isinstance(row.regime, str) else "-",
+            words[int(row.action)],
+            number(row.size, 3),
+        )
+        for row in rows_of(latest)
+    ]
+    header = ("bar opened (UTC)", "P(up)", "confidence", "regime", "decision at its close", "size")
+    table(f"{model.symbol} {model.exchange} {model.timeframe}", header, shown)
+
+
+def rows_of(frame: Any) -> Any:
+    """Rows of a frame as named tuples."""
+    return frame.itertuples()
+
+
+def _summary(run: Any) -> dict[str, Any]:
+    sections = run.sections
+    return {
+        "run_id": run.run_id,
+        "market": _market(sections),
+        "edge": sections.get("edge", False),
+        "verdict": sections.get("verdict", ""),
+        "metrics": dict(sections.get("metrics", {})),
+        "problem": run.problem,
+    }
+
+
+def _market(sections: Any) -> str:
+    market = sections.get("market", {})
+    return " ".join(str(market[k]) for k in ("symbol", "exchange", "timeframe") if k in market)

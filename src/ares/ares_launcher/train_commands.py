@@ -1,0 +1,189 @@
+"""`ares train` and `ares blank`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ares.ares_launcher import options as opt
+from ares.ares_launcher.output import emit, guarded, number, percent, say, size, table
+
+Mode = Annotated[str | None, typer.Option("--mode", help="quick (a first look) or full.")]
+Until = Annotated[int | None, typer.Option("--until", min=1, max=16, help="End after this step.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Compute every step anew.")]
+RequireEdge = Annotated[
+    bool,
+    typer.Option("--require-edge", help="Exit with code 3 where there is no evidence of edge."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("train")(guarded(train))
+    app.command("blank")(guarded(blank))
+
+
+def train(
+    symbol: opt.Symbol = None,
+    exchange: opt.Exchange = None,
+    timeframe: opt.Timeframe = None,
+    timerange: opt.Timerange = None,
+    data: opt.Data = None,
+    columns: opt.Columns = None,
+    calendar: opt.Calendar = None,
+    config: opt.ConfigFile = None,
+    set_: opt.Set = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Points to search.")] = None,
+    mode: Mode = None,
+    seed: opt.Seed = None,
+    jobs: opt.Jobs = None,
+    memory: opt.Memory = None,
+    until: Until = None,
+    fresh: Fresh = False,
+    require_edge: RequireEdge = False,
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Run the whole pipeline; without arguments on the embedded sample.
+
+    Sixteen steps from bars to a validated model. What is finished is kept: an interrupted run
+    continues where it was, and a changed option repeats only what it can reach.
+    """
+    overrides = {
+        "data.symbol": symbol,
+        "data.exchange": exchange,
+        "data.timeframe": timeframe,
+        "data.timerange": timerange,
+        "data.data": tuple(str(path) for path in data) if data else None,
+        "data.columns": tuple(columns.split(",")) if columns else None,
+        "data.calendar": calendar,
+        "search.trials": trials,
+        "enhanced_training_manager.mode": mode,
+        "enhanced_training_manager.seed": seed,
+        "computational_optimization.parallelization.max_workers": jobs,
+        "computational_optimization.memory_management.budget": memory,
+    }
+    _train(config, set_, overrides, home, until, fresh, require_edge, as_json=as_json)
+
+
+def blank(
+    symbol: opt.Symbol = None,
+    exchange: opt.Exchange = None,
+    timeframe: opt.Timeframe = None,
+    data: opt.Data = None,
+    columns: opt.Columns = None,
+    config: opt.ConfigFile = None,
+    set_: opt.Set = None,
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Run `ares train --mode quick`: a first look at a market."""
+    overrides = {
+        "data.symbol": symbol,
+        "data.exchange": exchange,
+        "data.timeframe": timeframe,
+        "data.data": tuple(str(path) for path in data) if data else None,
+        "data.columns": tuple(columns.split(",")) if columns else None,
+        "enhanced_training_manager.mode": "quick",
+    }
+    _train(config, set_, overrides, home, None, False, False, as_json=as_json)
+
+
+def _train(
+    config: Path | None,
+    set_: list[str] | None,
+    overrides: dict[str, Any],
+    home: Path | None,
+    until: int | None,
+    fresh: bool,
+    require_edge: bool,
+    *,
+    as_json: bool,
+) -> None:
+    from ares.ares_launcher.config_commands import parse_set
+    from ares.ares_launcher.progress import watched
+    from ares.core.settings import load_settings
+
+    given = {key: value for key, value in overrides.items() if value is not None}
+    settings = load_settings(config, overrides=parse_set(set_) | given)
+    with watched(quiet=as_json) as observer:
+        from ares.enhanced_training_manager import EnhancedTrainingManager
+
+        manager = EnhancedTrainingManager(
+            settings, home=home, until=until, fresh=fresh, observer=observer
+        )
+        result = manager.execute_enhanced_training({})
+    if as_json:
+        emit(_as_json(result))
+    else:
+        _show(result)
+    if require_edge and result.run_dir is not None and not result.edge:
+        raise typer.Exit(3)
+
+
+def _as_json(result: Any) -> dict[str, Any]:
+    steps = [
+        {
+            "number": record.number,
+            "name": record.name,
+            "cached": record.cached,
+            "seconds": round(record.seconds, 3),
+            "peak_memory_bytes": record.peak_memory_bytes,
+        }
+        for record in result.steps
+        if not record.scope
+    ]
+    return {
+        "run_id": result.run_id,
+        "run_dir": result.run_dir,
+        "verdict": result.verdict,
+        "edge": result.edge,
+        "recommendation": result.recommendation,
+        "metrics": result.metrics,
+        "costs": result.costs,
+        "fallbacks": list(result.fallbacks),
+        "steps": steps,
+    }
+
+
+def _show(result: Any) -> None:
+    rows = [
+        (
+            record.number,
+            record.name,
+            "kept" if record.cached else "made",
+            f"{record.seconds:.2f} s",
+            size(record.peak_memory_bytes),
+        )
+        for record in result.steps
+        if not record.scope
+    ]
+    table("", ("step", "name", "", "time", "peak memory"), rows)
+    if result.run_dir is None:
+        say("Stopped as asked; the same command without --until continues from here.")
+        return
+    m = result.metrics
+    shown = [
+        ("total return", percent(m["total_return"])),
+        ("CAGR", percent(m["cagr"])),
+        ("Sharpe ratio", number(m["sharpe"])),
+        ("max drawdown", percent(m["max_drawdown"])),
+        ("trades", number(m["n_trades"], 0)),
+        ("exposure", percent(m["exposure"])),
+        ("deflated Sharpe ratio", number(m["dsr"], 3)),
+        ("p against buy and hold", number(m["p_value"], 4)),
+        ("Sharpe of buy and hold", number(m["benchmark_sharpe"])),
+    ]
+    table("Out of sample (walk-forward, net of costs)", ("", "value"), shown)
+    costs = result.costs
+    say(
+        f"Costs per side: fee {1e4 * costs['fee']:g} bp, slippage {1e4 * costs['slippage']:g} bp"
+        f" ({costs['source']})."
+    )
+    say(f"On the holdout: {result.recommendation}.")
+    say(result.verdict)
+    say(f"Report: {result.run_dir / 'report.html'}")
