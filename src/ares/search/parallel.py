@@ -234,6 +234,7 @@ def _returns(evaluator: BacktestEvaluator, points: Sequence[Point]) -> Float64Ar
 
 
 def processors() -> int:
+    """Processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every platform

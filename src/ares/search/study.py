@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from ares.core.types import readonly
 from ares.search.adaptive import AdaptiveSampler
 from ares.search.evaluator import problem_of
 from ares.search.ledger import Ledger, Trial
-from ares.search.objective import Objective
+from ares.search.objective import BAD, Objective
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.replay import replay_proof
 from ares.search.strategy_identity import callable_identity
@@ -266,8 +266,11 @@ class _Study:
 
     def _evaluate(self, points: list[dict[str, Any]], phase: str) -> list[Score]:
         if phase == SOBOL and isinstance(self.evaluator, ProgressiveEvaluator):
-            return self.evaluator.evaluate_full(points)
-        return self.evaluator.evaluate(points)
+            scores = self.evaluator.evaluate_full(points)
+        else:
+            scores = self.evaluator.evaluate(points)
+        # Whatever an evaluator of the user's calls a value: one that is not finite is bad.
+        return [s if math.isfinite(s.value) else replace(s, value=BAD) for s in scores]
 
     def _tell(
         self,
