@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FLAT: Final = 1e-9
 """Volatility, as a share of the price, below which a market counts as flat."""
 
+_MOST: Final = 50.0
 _RECURSIVE: Final = ("ADX", "ATR", "EMA", "RSI")
 
 
@@ -102,5 +103,8 @@ def position_in_range(
 
 
 def per_volatility(move: Float64Array, volatility: Float64Array) -> Float64Array:
-    """A move in units of a volatility, both relative to the price; 0 in a flat market."""
-    return ratio(move, np.where(volatility <= FLAT, 0.0, volatility))
+    """A move in units of a volatility, both relative to the price; 0 in a flat market.
+
+    Cut at 50 units: while a market stands still after a jump, ATR dies faster than distances do.
+    """
+    return np.clip(ratio(move, np.where(volatility <= FLAT, 0.0, volatility)), -_MOST, _MOST)
