@@ -177,7 +177,7 @@ class EngineEvaluator:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process prepares for itself: sending the bars is cheaper than indicators.
-        return (_engine_of, (self._problem,))
+        return (engine_of, (self._problem,))
 
     @property
     def problem(self) -> Problem:
@@ -296,7 +296,8 @@ def _blocks_of(run: RunMarks | None, pieces: int) -> BlockResults:
     )
 
 
-def _engine_of(problem: Problem) -> EngineEvaluator:
+def engine_of(problem: Problem) -> EngineEvaluator:
+    """The plain engine of a problem."""
     fields = {f.name: getattr(problem, f.name) for f in dataclasses.fields(problem)}
     return EngineEvaluator(fields.pop("bars"), fields.pop("strategy"), **fields)
 

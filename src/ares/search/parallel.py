@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -12,12 +13,11 @@ import numpy as np
 
 from ares.backtest.strategies import SmaCross
 from ares.core.errors import AresError, ConfigError, InputError
-from ares.search.evaluator import EngineEvaluator, fallbacks_of
+from ares.search.evaluator import EngineEvaluator, engine_of, fallbacks_of
 from ares.search.frames import bars_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
     import pandas as pd
 
@@ -80,12 +80,7 @@ class ParallelBacktester:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -152,15 +147,7 @@ class ParallelBacktester:
                 bars, self._strategy, costs=self._costs, objective=self._objective
             )
         known = self._inner.problem
-        return EngineEvaluator(
-            bars,
-            known.strategy,
-            costs=known.costs,
-            fill=known.fill,
-            max_gap=known.max_gap,
-            objective=known.objective,
-            n_blocks=known.n_blocks,
-        )
+        return engine_of(dataclasses.replace(known, bars=bars, start=0, stop=len(bars)))
 
     def _map(
         self,
