@@ -57,6 +57,24 @@ def test_bad_prints_equal_the_plain_rule_in_integers(rows, ratio):
     assert (~np.isnan(reference)).tolist() == bad_print_flags(rows, MINUTE_MS, *ratio)
 
 
+@pytest.mark.parametrize(("price", "bad"), [(250, 0), (251, 1), (63, 0), (62, 1)])
+def test_the_median_is_that_of_the_last_60_accepted_closes(price, bad):
+    closes = [100] * 31 + [150] * 30 + [price]  # of 60 the median is 125, of 59 or 61 it is not
+    rows = [(START_MS + k * MINUTE_MS, c, c, c, c, 1) for k, c in enumerate(closes)]
+    assert check_bars(raw_of(rows), **MARKET)[1].bad_prints == bad
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "hours", "bad"),
+    [("1m", 6, 1), ("1m", 6.05, 0), ("1h", 6, 1), ("1h", 7, 0), ("4h", 12, 1), ("4h", 16, 0)],
+)
+def test_a_print_is_compared_with_six_hours_or_three_bars(timeframe, hours, bad):
+    rows = [(START_MS, 100, 100, 100, 100, 1)]
+    rows.append((START_MS + round(hours * 60) * MINUTE_MS, 300, 300, 300, 300, 1))
+    _, report = check_bars(raw_of(rows), **{**MARKET, "timeframe": timeframe})
+    assert report.bad_prints == bad
+
+
 @given(thin_markets(), st.data())
 def test_acceptance_of_a_bar_sees_past_bars_only(rows, data):
     cut = data.draw(st.integers(1, len(rows)))
