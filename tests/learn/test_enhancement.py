@@ -75,9 +75,11 @@ def test_the_default_score_is_lightgbms_on_a_purged_cut() -> None:
     params = {"objective": "binary", "num_leaves": 7, "learning_rate": 0.05, "verbosity": -1}
     params |= {"deterministic": True, "force_row_wise": True, "num_threads": 1, "lambda_l2": 1.0}
     params |= {"min_data_in_leaf": 20, "feature_pre_filter": False}
-    params |= {"min_sum_hessian_in_leaf": 2.0}
+    params |= {"min_sum_hessian_in_leaf": 2.0, "max_bin": 63}
     scaled = w[early] / w[early].mean()
-    oracle = lightgbm.train(params, lightgbm.Dataset(X[early], y[early], weight=scaled), 40)
+    oracle = lightgbm.train(
+        params, lightgbm.Dataset(X[early], y[early], weight=scaled, params=params), 40
+    )
     p = oracle.predict(X[late])
     loss = -np.average(np.log(np.where(y[late] == 1, p, 1 - p)), weights=w[late])
     assert result.before == pytest.approx(loss, rel=1e-12)

@@ -152,28 +152,12 @@ def enhance(
         return Enhancement(default, nan, nan, (), *counts, reason)
     scorer = _Scorer(
         IncrementalTrainer() if trainer is None else trainer,
-        seed,
-        tuple(names),
-        matrix,
-        labels,
-        mass,
-        early,
-        late,
-    )
-    tried = [Candidate(default, scorer.loss(default))]
-    kept = scorer.select(default, config.features)
-    base = replace(default, features=kept)
-    tried += [scorer.best_stage(choice) for choice in _candidates(base, config, seed)]
+        seed, tuple(names), matrix, labels, mass, early, late,
+    )  # fmt: skip
+    tried = _try_all(scorer, default, config)
     best = min(tried, key=lambda candidate: candidate.score)  # the first of equals
-    return Enhancement(
-        best.choice,
-        tried[0].score,
-        best.score,
-        tuple(tried),
-        int(early.sum()),
-        int(late.sum()),
-        "",
-    )
+    counts = int(early.sum()), int(late.sum())
+    return Enhancement(best.choice, tried[0].score, best.score, tuple(tried), *counts, "")
 
 
 @dataclass(frozen=True)
@@ -219,6 +203,16 @@ class _Scorer:
             self.y[rows],
             self.weight[rows],
         )
+
+
+def _try_all(scorer: _Scorer, default: TreeChoice, config: TrackConfig) -> list[Candidate]:
+    """The default on all columns, then every candidate on the selected ones."""
+    base = replace(default, features=scorer.select(default, config.features))
+    choices = _candidates(base, config, scorer.seed)
+    return [
+        Candidate(default, scorer.loss(default)),
+        *(scorer.best_stage(choice) for choice in choices),
+    ]
 
 
 def _cut(t0: Any, t1: Any, weight: Float64Array) -> tuple[BoolArray, BoolArray]:
