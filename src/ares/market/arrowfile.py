@@ -259,7 +259,7 @@ def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Ta
     """Convert the six decoded columns."""
     import pyarrow as pa
 
-    decimals = _decimals(schema.metadata, where)
+    decimals = decimals_of(schema.metadata, where)
     with guarded(where):
         by_name = dict(zip(ROLES, (schema.names[n] for n in layout.positions), strict=True))
         values = {}
@@ -290,8 +290,12 @@ def _times(column: pa.ChunkedArray) -> Any:
     return as_array(column.cast(pa.timestamp("ns", zone)))
 
 
-def _decimals(metadata: dict[bytes, bytes] | None, where: str) -> dict[str, int]:
-    """Decimals of float32 columns that `MemoryEfficientDataManager` wrote down."""
+def decimals_of(metadata: dict[bytes, bytes] | None, where: str) -> dict[str, int]:
+    """Decimals of float32 columns that `MemoryEfficientDataManager` wrote down, by column.
+
+    Raises:
+        DataError: The note is no JSON object of integers.
+    """
     text = (metadata or {}).get(DECIMALS_KEY, b"{}")
     try:
         decimals = json.loads(text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from ares.market.columns import (
 from ares.market.csvplain import TimeKind, read_plain, rows_of, time_kind
 from ares.market.raw import NO_TIME
 from ares.market.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
-from ares.market.textfile import NEWLINE, STEP, blocks_of, first_line, text_of
+from ares.market.textfile import BOM, NEWLINE, blocks_of, first_line, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ares.core.types import Int64Array
+
+
+_BLOCK: Final = 4 * 1024**2
 
 
 def read_csv(
@@ -73,6 +76,7 @@ def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterato
             reader, layout = _opened(block, where, columns, None)
             if layout is None:
                 layout = _streamed_layout(path, reader)
+            reader = dataclasses.replace(reader, kind=reader.kind_of(layout))
         else:
             reader = dataclasses.replace(
                 reader, data=block, start=0, headed=False, rows_before=rows_before
@@ -88,6 +92,7 @@ def _streamed_layout(path: Path, reader: _Reader) -> Layout:
     if reader.width != len(ROLES):
         return _only_layout(reader)
     fits = [True, True]
+    reader = dataclasses.replace(reader, kind=reader.kind_of(ohlcv_layout()))
     for number, (block, rows_before) in enumerate(blocks_of(path, reader.where)):
         start = 0 if number else reader.start
         part = dataclasses.replace(reader, data=block, start=start, rows_before=rows_before)
@@ -199,6 +204,7 @@ class _Reader:
     date_format: str | None
     width: int
     rows_before: int = 0
+    kind: TimeKind | None = None
 
     def read(self, layout: Layout) -> Table:
         """Parse the six columns of `layout`, fast where every cell is in order.
@@ -206,13 +212,15 @@ class _Reader:
         Raises:
             DataError: Rows differ in length, or no timestamp can be read.
         """
-        kind = self._kind(layout)
+        kind = self.kind or self.kind_of(layout)
         try:
             with guarded(self.where):
                 table = self._parse(layout, kind)
         except DataError:
             if kind == "formatted":
                 raise
+            table = None
+        if table is None:
             return read_plain(
                 self.data,
                 layout,
@@ -230,7 +238,8 @@ class _Reader:
             row_of=self._row_numbers(table.num_rows),
         )
 
-    def _kind(self, layout: Layout) -> TimeKind:
+    def kind_of(self, layout: Layout) -> TimeKind:
+        """How timestamps are written."""
         rows = rows_of(self.data, self.delimiter, self.headed)
         if self.date_format is not None:
             return "formatted"
@@ -249,7 +258,7 @@ class _Reader:
         return arrow_csv.read_csv(
             pa.py_buffer(self.data).slice(self.start),
             read_options=arrow_csv.ReadOptions(
-                column_names=names, skip_rows=int(self.headed), block_size=STEP
+                column_names=names, skip_rows=int(self.headed), block_size=_BLOCK
             ),
             parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter),
             convert_options=arrow_csv.ConvertOptions(
@@ -264,7 +273,12 @@ class _Reader:
         """Row of the file of each data row; blank lines are counted, but are no rows."""
         first = 1 + self.rows_before
         skipped = int(self.headed)
-        if b"\n\n" in self.data or b"\n\r\n" in self.data:
+        blank = (
+            self.data[: self.start] not in {b"", BOM}
+            or b"\n\n" in self.data
+            or b"\n\r\n" in self.data
+        )
+        if blank:
             lines = self.data.split(NEWLINE)
             numbers = [n for n, line in enumerate(lines, first) if line.strip()][skipped:]
             if len(numbers) == rows:

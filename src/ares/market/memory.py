@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
-from ares.market.arrowfile import DECIMALS_KEY, check_footer, check_parquet_frame
+from ares.market.arrowfile import DECIMALS_KEY, check_footer, check_parquet_frame, decimals_of
 from ares.market.budget import memory_limit, parse_size
 from ares.market.frames import restore_decimals
 from ares.market.shrink import smaller
@@ -142,9 +142,9 @@ class MemoryEfficientDataManager:
                 check_footer(file.metadata, file_path.stat().st_size, where)
                 table = file.read()
             df: pd.DataFrame = table.to_pandas()
-            note = (table.schema.metadata or {}).get(DECIMALS_KEY)
-            if note is not None:
-                df.attrs[DECIMALS] = {str(k): int(v) for k, v in json.loads(note).items()}
+            decimals = decimals_of(table.schema.metadata, where)
+            if decimals:
+                df.attrs[DECIMALS] = decimals
         return df
 
     def get_subset(self, df: pd.DataFrame, start: Any, end: Any) -> pd.DataFrame:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 NEWLINE: Final = b"\n"
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_ONLY: Final = 31  # zlib: a gzip header, largest window
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 _WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 MAX_LINE: Final = 64 * 1024
 MAX_BYTES: Final = 8 * 1024**3
 MAX_RATIO: Final = 200
 FREE_BYTES: Final = 64 * 1024**2
 """Decompressed sizes up to this one are harmless whatever the ratio."""
-STEP: Final = 4 * 1024**2
+STEP: Final = 1024**2
 
 
 def text_of(path: Path, where: str) -> bytes:
@@ -35,24 +35,28 @@ def text_of(path: Path, where: str) -> bytes:
 
 def blocks_of(path: Path, where: str) -> Iterator[tuple[bytes, int]]:
     """Guarded blocks of whole lines, each with the number of lines before it."""
-    rest, lines = b"", 0
+    waiting: list[bytes] = []
+    held = lines = 0
     with guarded(where), path.open("rb") as file:
         for piece in _pieces(file, where):
-            data = rest + piece
-            end = data.rfind(NEWLINE) + 1
-            block, rest = data[:end], data[end:]
-            _check_text(rest, where, lines + block.count(NEWLINE))
-            if block:
-                _check_text(block, where, lines)
-                yield block, lines
-                lines += block.count(NEWLINE)
-        if rest.strip():
-            yield rest, lines
+            waiting.append(piece)
+            held += len(piece)
+            if held >= STEP:
+                data = b"".join(waiting)
+                _check_text(data, where, lines)
+                end = data.rfind(NEWLINE) + 1
+                waiting, held = [data[end:]], len(data) - end
+                yield data[:end], lines
+                lines += data.count(NEWLINE, 0, end)
+        data = b"".join(waiting)
+        _check_text(data, where, lines)
+        if data.strip() or not lines:
+            yield data, lines
 
 
 def first_line(data: bytes, where: str) -> tuple[int, str]:
     """Offset and text of the first line that is not blank."""
-    at = len(_BOM) if data.startswith(_BOM) else 0
+    at = len(BOM) if data.startswith(BOM) else 0
     while at < len(data):
         end = data.find(b"\n", at)
         end = len(data) if end < 0 else end
