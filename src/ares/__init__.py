@@ -49,7 +49,21 @@ _HOMES = {
     "load_bars": "ares.market.files",
 }
 
-__all__ = [name for name in sorted(_HOMES) if not name.startswith("_")]
+__all__ = [
+    "AdaptiveSampler",
+    "Bars",
+    "CachedBacktester",
+    "EnhancedTrainingManager",
+    "EnhancedTrainingManagerOptimized",
+    "IncrementalTrainer",
+    "MemoryEfficientDataManager",
+    "MemoryManager",
+    "ParallelBacktester",
+    "ProgressiveEvaluator",
+    "StreamingDataProcessor",
+    "load",
+    "load_bars",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,8 +22,9 @@ from ares.pipeline.step import Runner, StepRecord, UntilReached
 from ares.store.store import Store
 
 if TYPE_CHECKING:
-    from ares.core.config import Config
     from collections.abc import Callable, Mapping
+
+    from ares.core.config import Config
     from ares.market.bars import Bars
     from ares.market.memory import MemoryEfficientDataManager, MemoryManager
     from ares.pipeline.values import Recipe, Tools, WalkForward
@@ -182,7 +183,14 @@ class EnhancedTrainingManager:
             trained.model, rivals.champion, data.holdout, recipe, config.ab_test, rivals.looks,
         )  # fmt: skip
         artifact = run(
-            steps.save, data, trained, walk, stress, comparison, session.config_toml(self.settings)
+            steps.save,
+            data,
+            trained,
+            walk,
+            stress,
+            comparison,
+            recipe,
+            session.config_toml(self.settings),
         )
         done = publish(
             session, runner, artifact, data, walk, stress, comparison, rivals, self.settings

@@ -38,12 +38,12 @@ from ares.search.study import objective_of, run_search
 from ares.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ares.core.config import Config
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
 
     import pandas as pd
 
+    from ares.core.config import Config
     from ares.core.types import Float64Array
     from ares.market.bars import Bars
 

@@ -128,17 +128,18 @@ class Arena:
         mark_bars = np.arange(self.start, self.stop) if every_close else ends
         marks = np.empty(len(mark_bars))
         floats, integers = np.empty((span, 5)), np.empty((span, 4), dtype=np.int64)
-        n, drawdown, ruined, held = kernel.walk(
-            (bars.open, bars.high, bars.low, bars.close, bars.timestamp),
-            flags,
-            self._stale.view(np.uint8),
-            self._atr if stops.needs_atr else _NO_LEVELS,
-            (self._rates(stops), self._plan(stops), *self._funding),
-            mark_bars,
-            marks,
-            floats,
-            integers,
-        )
+        with np.errstate(all="ignore"):  # values beyond the floats become an outcome
+            n, drawdown, ruined, held = kernel.walk(
+                (bars.open, bars.high, bars.low, bars.close, bars.timestamp),
+                flags,
+                self._stale.view(np.uint8),
+                self._atr if stops.needs_atr else _NO_LEVELS,
+                (self._rates(stops), self._plan(stops), *self._funding),
+                mark_bars,
+                marks,
+                floats,
+                integers,
+            )
         by_day = (marks[ends - self.start] if every_close else marks)[source]
         elapsed = int(bars.timestamp[self.stop - 1]) + bars.interval_ns
         elapsed -= int(bars.timestamp[self.start])

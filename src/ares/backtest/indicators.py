@@ -191,7 +191,8 @@ class Carried:
             case "sma":
                 kernels.sma(joined, cuts, self.period, self._scale, out)
             case "std":
-                kernels.std(joined, cuts, self.period, self._scale, out)
+                with np.errstate(over="ignore"):
+                    kernels.std(joined, cuts, self.period, self._scale, out)
             case "volatility":
                 kernels.volatility(joined, cuts, self.period, out)
             case _:
@@ -231,8 +232,7 @@ def _windowed(
     places = decimals_of(array) if decimals is None else decimals
     out = np.empty(len(array))
     window = _period(period, 1)
-    # Sums of squares may pass 2**63 on the way; only their difference is used.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # sums of squares may pass 2**63; their difference does not
         kernel(array, _starts(starts, len(array)), window, _scale(places, window), out)
     readonly(out)
     return out

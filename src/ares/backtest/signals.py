@@ -105,7 +105,7 @@ def flags_of(signals: Signals, n: int, direction: str) -> Flags:
 
 
 def _score_flags(rule: ScoreRule, n: int) -> Flags:
-    score = rule.array
+    score = np.asarray(rule.array)
     if score.shape != (n,):
         raise ParameterError(
             "a score needs one value per bar", value=score.shape, remedy=f"There are {n} bars."

@@ -9,7 +9,6 @@ import platform
 from pathlib import Path
 from typing import Final
 
-import ares
 from ares.core.identity import fingerprint
 
 NUMERIC_LIBRARIES: Final = (
@@ -22,7 +21,7 @@ NUMERIC_LIBRARIES: Final = (
 @functools.cache
 def source_digest() -> str:
     """Digest of all installed `ares` sources, names and contents."""
-    root = Path(ares.__file__).parent
+    root = Path(__file__).parents[1]
     digest = hashlib.blake2b(digest_size=20)
     for path in sorted(root.rglob("*.py"), key=lambda p: p.relative_to(root).parts):
         name, body = "/".join(path.relative_to(root).parts).encode(), path.read_bytes()

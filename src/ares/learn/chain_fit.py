@@ -17,7 +17,7 @@ from ares.core.identity import seed_for
 from ares.core.types import readonly
 from ares.learn.calibration import Calibrator, fit_calibrator, log_loss
 from ares.learn.enhancement import enhance_specialists
-from ares.learn.ensembles import Stacker, fit_stacker, gate
+from ares.learn.ensembles import Stacker, fit_ensemble, gate
 from ares.learn.regime_chain import N_REGIMES, RegimeChain, regime_probabilities
 from ares.learn.specialists import Specialists, fit_specialists
 from ares.learn.track import Dataset, Track, TrackView, track_matrix
@@ -169,12 +169,12 @@ def ensemble_chain(
         states_at[inside] = states[inside]
         stacker = None
         if fit.specialists[chunk] is not None:
-            stacker = _stacker(
+            stacker, reason = _stacker(
                 dataset, fit, states_at, chain.training_rows(chunk, dataset.t1), config
             )
             p[inside] = combine(stacker, fit.predictions[inside], states[inside])
             if stacker is None:
-                notes.append(f"chunk {chunk}: gating alone, too few chained rows to stack")
+                notes.append(f"chunk {chunk}: gating alone, {reason}")
         stackers.append(stacker)
     return EnsembleChain(tuple(stackers), p, tuple(notes))
 
@@ -247,11 +247,14 @@ def _stacker(
     states_at: Float64Array,
     rows: BoolArray,
     config: EnsembleConfig,
-) -> Stacker | None:
+) -> tuple[Stacker | None, str]:
     chained = fit.predictions[dataset.rows]
     rows = rows & np.isfinite(chained).all(axis=1)
     at = dataset.rows[rows]
-    return fit_stacker(chained[rows], states_at[at], dataset.y[rows], dataset.weight[rows], config)
+    found = fit_ensemble(
+        chained[rows], states_at[at], dataset.y[rows], dataset.weight[rows], config
+    )
+    return found.stacker, found.reason
 
 
 def _calibrator(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +19,7 @@ from ares.learn.features_core import Feature, check_talib
 from ares.learn.features_price import PRICE_FEATURES
 from ares.learn.features_trend import TREND_FEATURES
 from ares.learn.features_volume import VOLUME_FEATURES
+from ares.learn.splits import stretches
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def compute_features(
     features = [_known(name) for name in chosen]
     check_talib()
     matrix = np.full((len(bars), len(features)), np.nan)
-    borders = [*bars.segments(max_gap).tolist(), len(bars)]
-    for start, stop in pairwise(borders):
+    for stretch in stretches(bars, max_gap):
         for column, feature in enumerate(features):
-            if stop - start > feature.warmup:
-                inputs = (getattr(bars, name)[start:stop] for name in feature.inputs)
+            if stretch.stop - stretch.start > feature.warmup:
+                inputs = (getattr(bars, name)[stretch] for name in feature.inputs)
                 values = feature.function(*inputs)
-                matrix[start + feature.warmup : stop, column] = values[feature.warmup :]
+                defined = slice(stretch.start + feature.warmup, stretch.stop)
+                matrix[defined, column] = values[feature.warmup :]
     return FeatureSet(chosen, matrix)
 
 

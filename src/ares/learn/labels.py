@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from ares.core.errors import DataError
 from ares.core.types import readonly
 from ares.kernels.barriers import NONE, TIME, UPPER, walk_barriers
 from ares.kernels.rolling import log_change, rolling_deviation
+from ares.learn.splits import stretches
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
@@ -71,10 +71,9 @@ def barrier_width(bars: Bars, window: int, horizon: int, max_gap: int | None = 6
     price moved.
     """
     width = np.full(len(bars), np.nan)
-    borders = [*bars.segments(max_gap).tolist(), len(bars)]
-    for start, stop in pairwise(borders):
-        _, deviation = rolling_deviation(log_change(bars.close[start:stop], 1), window)
-        width[start:stop] = deviation * math.sqrt(horizon)
+    for stretch in stretches(bars, max_gap):
+        _, deviation = rolling_deviation(log_change(bars.close[stretch], 1), window)
+        width[stretch] = deviation * math.sqrt(horizon)
     return width
 
 

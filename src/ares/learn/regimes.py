@@ -17,6 +17,7 @@ from ares.core.errors import DataError
 from ares.core.types import readonly
 from ares.kernels.hmm import filter_states, fit_gaussian, gaussian_emission
 from ares.kernels.rolling import log_change, log_ratio, rolling_mean
+from ares.learn.splits import stretches
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
@@ -139,11 +140,10 @@ def observations(
 def _moves(bars: Bars, window: int, max_gap: int | None) -> tuple[Float64Array, Float64Array]:
     """One-bar log returns and their root mean square, stretch by stretch."""
     moves = np.full((2, len(bars)), np.nan)
-    borders = [*bars.segments(max_gap).tolist(), len(bars)]
-    for start, stop in itertools.pairwise(borders):
-        change = log_change(bars.close[start:stop], 1)
-        moves[0, start:stop] = change
-        moves[1, start:stop] = np.sqrt(rolling_mean(change * change, window))
+    for stretch in stretches(bars, max_gap):
+        change = log_change(bars.close[stretch], 1)
+        moves[0, stretch] = change
+        moves[1, stretch] = np.sqrt(rolling_mean(change * change, window))
     return moves[0], moves[1]
 
 

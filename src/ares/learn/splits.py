@@ -19,8 +19,11 @@ from ares.core.types import readonly
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ares.core.config import SplitConfig
     from ares.core.types import BoolArray, Float64Array, Int64Array
+    from ares.market.bars import Bars
 
 
 @register(schema=1)
@@ -54,6 +57,13 @@ class Chain:
     def training_rows(self, j: int, t1: Int64Array) -> BoolArray:
         """Which rows may train what predicts chunk `j`: their labels, known at `t1`, end before."""
         return np.asarray(t1 < self.training_stop(j))
+
+
+def stretches(bars: Bars, max_gap: int | None) -> Iterator[slice]:
+    """The contiguous bars between gaps of more than `max_gap` expected bars, oldest first."""
+    borders = [*bars.segments(max_gap).tolist(), len(bars)]
+    for start, stop in itertools.pairwise(borders):
+        yield slice(start, stop)
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,18 +59,7 @@ def model_from_files(files: Mapping[str, bytes], *, where: str = "model") -> Tra
         ArtifactError: a file is missing, damaged, of another schema, or not plain data.
     """
     try:
-        body = files["model.json"]
-        if len(body) > _MAX_BYTES:
-            raise ArtifactError("a model file has at most 256 MiB", value=len(body), where=where)
-        tree = json.loads(body)
-        if tree["schema"] != SCHEMA:
-            raise ArtifactError(
-                f"this version of Ares reads model schema {SCHEMA}",
-                value=tree["schema"],
-                where=where,
-                remedy="Train again, or use the version that wrote it.",
-            )
-        model = _value(tree["model"], files)
+        model = _value(_tree(files["model.json"], where), files)
     except ArtifactError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -112,6 +101,20 @@ def load_model(run_dir: str | Path, window: int | None = None) -> TradingModel:
         for name in names
     }
     return model_from_files(files, where=f"{run_dir}/{prefix}")
+
+
+def _tree(body: bytes, where: str) -> Any:
+    if len(body) > _MAX_BYTES:
+        raise ArtifactError("a model file has at most 256 MiB", value=len(body), where=where)
+    tree = json.loads(body)
+    if tree["schema"] != SCHEMA:
+        raise ArtifactError(
+            f"this version of Ares reads model schema {SCHEMA}",
+            value=tree["schema"],
+            where=where,
+            remedy="Train again, or use the version that wrote it.",
+        )
+    return tree["model"]
 
 
 def _plain(value: Any, name: str, texts: dict[str, bytes]) -> Any:

@@ -16,13 +16,13 @@ from ares.market.resample import align, resample
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
-    from ares.learn.ensembles import Stacker
-    from ares.learn.calibration import Calibrator
-    from ares.learn.regimes import RegimeModel
-    from ares.learn.specialists import Specialists
     import pandas as pd
 
     from ares.core.types import Float64Array, Int8Array
+    from ares.learn.calibration import Calibrator
+    from ares.learn.ensembles import Stacker
+    from ares.learn.regimes import RegimeModel
+    from ares.learn.specialists import Specialists
     from ares.market.bars import Bars
 
 _log = logging.getLogger("ares.model")

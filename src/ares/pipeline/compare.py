@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ares.core.identity import seed_for
-from ares.pipeline.walk import Market, buy_and_hold, daily, trade
+from ares.pipeline.walk import Market, buy_and_hold, daily, invested, trade
 from ares.validate.ab_test import ABReport, ab_test
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def compare_on_holdout(
             champion, start = None, opened.start
     result = trade(bars, model.signals(bars).score, dict(model.params), market, start)
     day, returns = daily(result)
-    exposure = result.metrics["exposure"]
-    held = buy_and_hold(bars, start, len(bars), day) * (exposure if exposure == exposure else 0.0)  # noqa: PLR0124
+    held = buy_and_hold(bars, start, len(bars), day) * invested(result, model)
     return ab_test(
         {"challenger": returns},
         buy_and_hold=held,

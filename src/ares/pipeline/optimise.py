@@ -21,14 +21,11 @@ from ares.search.evaluator import EngineEvaluator
 from ares.search.parallel import ParallelBacktester
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.study import objective_of, request_digest, run_search
-from ares.validate.cscv import pbo_cscv
-from ares.validate.overfitting import dsr, effective_trials, mean_correlation, moments
 
 if TYPE_CHECKING:
     from ares.backtest.costs import Costs
     from ares.backtest.space import ParameterSpace
     from ares.core.config import SearchConfig
-    from ares.core.types import Float64Array
     from ares.learn.track import Track
     from ares.market.bars import Bars
     from ares.pipeline.values import Calibrated, Tools
@@ -166,6 +163,7 @@ def _plan(
     whole = replay(params)
     params["size"] = _size(whole.metrics["volatility"], config.target_volatility)
     sized = replay(params)
+    full_runs = np.ascontiguousarray(found.initial_returns.T)
     return Plan(
         params=params,
         score=found.score.value if found.score else -math.inf,
@@ -174,7 +172,7 @@ def _plan(
         trials=found.trials,
         trials_digest=found.trials_digest,
         daily_returns=daily(sized)[1],
-        overfitting=overfitting(found, daily(whole)[1]),
+        full_runs=full_runs,
         notes=_notes(found),
     )
 
@@ -193,41 +191,6 @@ def middle(space: ParameterSpace) -> dict[str, Any]:
     return point
 
 
-def overfitting(found: SearchResult, returns: Float64Array) -> dict[str, float]:
-    """What the search's own statistics say of its winner.
-
-    DSR with N = all trials and with the effective N, variance and correlation of the trials from
-    the Sobol points, which were all run in full; PBO by CSCV of the same points.
-    """
-    curves = found.initial_returns.T
-    moving = curves[:, np.ptp(curves, axis=0) > 0] if len(curves) > 1 else curves[:, :0]
-    stats = moments(returns)
-    trials = max(len(found.trials), 1)
-    sharpes = np.array([moments(column).sharpe for column in moving.T])
-    variance = float(np.var(sharpes, ddof=1)) if len(sharpes) > 1 else math.nan
-    rho = mean_correlation(moving) if moving.shape[1] > 1 else math.nan
-    effective = effective_trials(trials, rho)
-    values: dict[str, float] = {
-        "trials": float(trials),
-        "effective_trials": effective,
-        "trial_sharpe_variance": variance,
-        "mean_correlation": rho,
-        "sharpe_per_day": stats.sharpe,
-    }
-    for name, n in (("dsr", float(trials)), ("dsr_effective", effective)):
-        values[name] = math.nan
-        if not (math.isnan(variance) or math.isnan(n)):
-            values[name] = dsr(
-                stats.sharpe, stats.n, n_trials=n, variance=variance, skew=stats.skew,
-                kurtosis=stats.kurtosis,
-            )  # fmt: skip
-    enough = moving.shape[1] > 1 and len(moving) >= 32
-    pbo = pbo_cscv(np.ascontiguousarray(moving)) if enough else None
-    values["pbo"] = pbo.probability if pbo else math.nan
-    values["pbo_standard_error"] = pbo.standard_error if pbo else math.nan
-    return values
-
-
 def _size(volatility: float, target: float) -> float:
     """Fraction of equity at which the winner's volatility is the target; at most all of it."""
     if not volatility > 0:
@@ -237,10 +200,11 @@ def _size(volatility: float, target: float) -> float:
 
 def _notes(found: SearchResult) -> tuple[str, ...]:
     counts = found.counts
-    notes = [
+    account = (
         f"{counts['trials']} points: {counts['full']} in full, {counts['stopped']} stopped early,"
         f" {counts['failed']} without a score"
-    ]
+    )
+    notes = [account]
     if found.best is None:
         notes.append("no point had enough trades; the middle of the space was taken")
     return tuple(notes)

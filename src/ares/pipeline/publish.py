@@ -21,7 +21,7 @@ from ares.pipeline.runlog import RunLog
 from ares.pipeline.summaries import iso, plain
 from ares.pipeline.values import Tools
 from ares.report.page import render_run
-from ares.store.atomic import write_atomic, write_json
+from ares.store.atomic import sweep_orphans, write_atomic, write_json
 from ares.store.history import History
 from ares.store.locks import FileLock
 from ares.store.runs import publish_run, run_id, write_manifest
@@ -115,6 +115,7 @@ class Session:
                 remedy="Choose another with --home or ARES_HOME.",
             ) from error
         self._lock.acquire()
+        sweep_orphans(self.workspace.home)
         self._log.open()
         return self
 

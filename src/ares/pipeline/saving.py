@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ares.pipeline.values import MarketData, WalkForward
     from ares.validate.ab_test import ABReport
     from ares.validate.monte_carlo import MonteCarloReport
+    from ares.validate.overfitting import SearchOverfitting
 
 
 def run_files(
@@ -28,6 +29,7 @@ def run_files(
     walk: WalkForward,
     stress: MonteCarloReport,
     comparison: ABReport,
+    search: SearchOverfitting,
     config_toml: str,
 ) -> dict[str, bytes]:
     """Every file of the run folder but the manifest and the volatile ones."""
@@ -57,7 +59,7 @@ def run_files(
         folder = f"windows/{window.window.index}"
         files |= {f"{folder}/{name}": body for name, body in model_files(model).items()}
         files[f"{folder}/params.json"] = as_json(summaries.plain(model.params))
-    for number, found in step_summaries(data, trained, walk, stress, comparison).items():
+    for number, found in step_summaries(data, trained, walk, stress, comparison, search).items():
         files[f"steps/{number:02d}.json"] = as_json(found)
     return files
 
@@ -68,6 +70,7 @@ def step_summaries(
     walk: WalkForward,
     stress: MonteCarloReport,
     comparison: ABReport,
+    search: SearchOverfitting,
 ) -> dict[int, dict[str, Any]]:
     """What each of steps 1 to 15 found, as plain JSON."""
     (analyst, tactician), (labels, meta) = trained.tracks, trained.datasets
@@ -91,7 +94,8 @@ def step_summaries(
         9: summaries.of_fit(meta_fit),
         10: summaries.of_ensemble(trained.ensembles[1]),
         11: summaries.of_calibration(trained.calibrated),
-        12: summaries.of_plan(trained.plan),
+        12: summaries.of_plan(trained.plan)
+        | {"overfitting": summaries.of_report(search, ("logits",))},
         13: walked,
         14: summaries.of_report(stress),
         15: summaries.of_report(comparison),

@@ -13,8 +13,8 @@ from ares.market.sources import SAMPLE
 from ares.pipeline.steps import Loader
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable
+    from pathlib import Path
 
     from ares.core.config import DataConfig
     from ares.market.bars import Bars

@@ -24,6 +24,7 @@ from ares.pipeline.values import Artifact, MarketData, Splits, WalkForward
 from ares.pipeline.walk import Market, equity_returns, test_window
 from ares.validate.evidence import judge
 from ares.validate.monte_carlo import monte_carlo
+from ares.validate.overfitting import search_overfitting
 from ares.validate.walk_forward import stitch, walk_forward
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ def validate_walk_forward(
         models=tuple(trained.model for _, _, trained in done),
         scores=tuple(score for _, score, _ in done),
         evidence=evidence,
+        trials=sum(len(trained.plan.trials) for _, _, trained in done),
         notes=tuple(
             f"window {result.window.index}: {note}"
             for result, _, trained in done
@@ -290,10 +292,17 @@ def compare_ab(
 @step(16, "saving")
 def save(
     data: MarketData, trained: Trained, walk: WalkForward, stress: MonteCarloReport,
-    comparison: ABReport, config_toml: str,
+    comparison: ABReport, recipe: Recipe, config_toml: str,
 ) -> Artifact:  # fmt: skip
     """The files of the run as a value; publishing them is the manager's work."""
-    return Artifact(run_files(data, trained, walk, stress, comparison, config_toml))
+    search = search_overfitting(
+        trained.plan.daily_returns,
+        trained.plan.full_runs,
+        n_trials=len(trained.plan.trials) + walk.trials,
+        days_per_year=data.bars.days_per_year,
+        seed=recipe.seed,
+    )
+    return Artifact(run_files(data, trained, walk, stress, comparison, search, config_toml))
 
 
 def _fit(

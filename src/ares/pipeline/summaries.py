@@ -124,19 +124,19 @@ def of_plan(plan: Plan) -> dict[str, Any]:
         "metrics": plain(plan.metrics),
         "trials": len(plan.trials),
         "trials_digest": plan.trials_digest,
-        "overfitting": plain(plan.overfitting),
         "notes": list(plan.notes),
     }
 
 
 def of_report(value: object, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """A validation report, without the named fields and without per-path values."""
-    return {k: _without_paths(v) for k, v in plain(value).items() if k not in leave_out}
+    found: dict[str, Any] = _without(plain(value), {"values", *leave_out})
+    return found
 
 
-def _without_paths(value: Any) -> Any:
+def _without(value: Any, names: set[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _without_paths(item) for key, item in value.items() if key != "values"}
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
     return value
 
 

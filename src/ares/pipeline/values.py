@@ -107,7 +107,8 @@ class Plan:
         trials: Every point that was looked at.
         trials_digest: Digest of the same.
         daily_returns: float64 (d,), in-sample net daily returns of the winner.
-        overfitting: DSR, PBO and friends of the search.
+        full_runs: float64 (d, points), daily returns of the Sobol points, which were all run in
+            full: what the overfitting statistics rest on.
         notes: Every fallback taken.
     """
 
@@ -118,11 +119,12 @@ class Plan:
     trials: pd.DataFrame
     trials_digest: str
     daily_returns: Float64Array
-    overfitting: dict[str, float]
+    full_runs: Float64Array
     notes: tuple[str, ...]
 
     def __post_init__(self) -> None:
         readonly(self.daily_returns)
+        readonly(self.full_runs)
 
 
 @register(schema=1)
@@ -136,7 +138,8 @@ class WalkForward:
         models: Each window's model.
         scores: Each window's score at bars [0, test_stop).
         evidence: The verdict and its numbers.
-        notes: Every fallback taken inside the windows.
+        trials: Points that the windows' searches looked at.
+        notes: What happened inside the windows.
     """
 
     oos: OutOfSample
@@ -144,6 +147,7 @@ class WalkForward:
     models: tuple[TradingModel, ...]
     scores: tuple[Float64Array, ...]
     evidence: Evidence
+    trials: int
     notes: tuple[str, ...]
 
 

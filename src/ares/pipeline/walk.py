@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,13 @@ def buy_and_hold(bars: Bars, start: int, stop: int, day: Int64Array) -> Float64A
     return returns
 
 
+def invested(result: BacktestResult, model: TradingModel) -> float:
+    """Average share of equity in the market: share of closes held times the size; 0 if never."""
+    held = result.metrics["exposure"]
+    size = float(str(model.params.get("size", 1.0)))
+    return 0.0 if math.isnan(held) else held * size
+
+
 def equity_returns(trades: pd.DataFrame) -> Float64Array:
     """Net return on equity of each round trip, in order, from an equity of 1.0."""
     pnl = trades["pnl"].to_numpy(dtype=np.float64)
@@ -109,7 +117,7 @@ def test_window(
         day=day,
         daily_returns=returns,
         benchmark_returns=buy_and_hold(bars, window.test_start, window.test_stop, day),
-        exposure=result.metrics["exposure"],
+        exposure=invested(result, model),
         train_returns=plan.daily_returns,
         trades=result.trades,
         predictions=predictions,

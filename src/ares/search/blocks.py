@@ -7,7 +7,6 @@ a different strategy in miniature and serve only to stop losing points early.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ import numpy as np
 from ares.core.errors import ArtifactError, InputError
 from ares.core.identity import seed_for
 from ares.core.types import Float64Array, Int64Array, readonly
+from ares.kernels.blocks import MEASURES, measure_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,33 +123,15 @@ def block_results(
         trade_days: Index into `returns` of the day on which each trade was closed.
         borders: Increasing, from 0 to `days`, shape (blocks + 1,).
     """
-    first = borders[:-1]
-    lost = returns <= -1.0
-    growth = np.where(lost, -np.inf, np.log1p(np.where(lost, 0.0, returns)))
-    losses = np.minimum(returns, 0.0)
-    counts = np.bincount(
-        np.searchsorted(borders, trade_days, side="right") - 1, minlength=len(first)
-    )
-    paths = [_path(growth[a:b]) for a, b in itertools.pairwise(borders)]
+    count = len(borders) - 1
+    out = np.empty((len(MEASURES), count))
+    measure_blocks(np.ascontiguousarray(returns, dtype=np.float64), borders, out)
+    trades = np.bincount(np.searchsorted(borders, trade_days, side="right") - 1, minlength=count)
     return BlockResults(
         n=np.diff(borders),
-        sum=np.add.reduceat(returns, first),
-        sum_sq=np.add.reduceat(returns * returns, first),
-        downside_sq=np.add.reduceat(losses * losses, first),
-        log_growth=np.add.reduceat(growth, first),
-        drawdown=np.array([p[0] for p in paths]),
-        trough=np.array([p[1] for p in paths]),
-        peak=np.array([p[2] for p in paths]),
-        trades=counts.astype(np.int64),
+        trades=trades.astype(np.int64),
+        **{name: row.copy() for name, row in zip(MEASURES, out, strict=True)},
     )
-
-
-def _path(growth: Float64Array) -> tuple[float, float, float]:
-    """Drawdown, trough and peak of the marks that `growth` (logs) makes, from 1."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        marks = np.exp(np.concatenate(([0.0], np.cumsum(growth))))
-        highs = np.maximum.accumulate(marks)
-        return float(np.max(1.0 - marks / highs)), float(marks.min()), float(marks.max())
 
 
 def max_drawdown(blocks: BlockResults) -> float:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ares.backtest.engine import Arena, run_points
 from ares.backtest.metrics import daily_returns
 from ares.core.errors import InputError
 from ares.core.identity import fingerprint
+from ares.kernels.blocks import MEASURES
 from ares.search.blocks import (
     DAY_NS,
     MAX_FLAT_BLOCKS,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from ares.market.bars import Bars
 
 _log = logging.getLogger("ares.search")
-
-_MEASURES: Final = ("sum", "sum_sq", "downside_sq", "log_growth", "drawdown", "trough", "peak")
 
 Point: TypeAlias = "Mapping[str, Any]"
 
@@ -292,7 +291,7 @@ def _blocks_of(run: RunMarks | None, pieces: int) -> BlockResults:
     return BlockResults(
         n=np.ones(pieces, dtype=np.int64),
         trades=np.zeros(pieces, dtype=np.int64),
-        **{name: np.full(pieces, np.nan) for name in _MEASURES},
+        **{name: np.full(pieces, np.nan) for name in MEASURES},
     )
 
 

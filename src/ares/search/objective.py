@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ares.core.errors import ConfigError
 from ares.search.blocks import max_drawdown
 
 if TYPE_CHECKING:
-    from ares.core.types import Float64Array
+    from ares.core.types import Float64Array, Int64Array
     from ares.search.blocks import BlockResults
 
 _log = logging.getLogger("ares.search")
@@ -100,7 +100,7 @@ class Objective:
     def pooled(self, blocks: BlockResults, days_per_year: float) -> float:
         """The bare statistic of these blocks; NaN where it is undefined."""
         if not callable(self.statistic):
-            return float(_STATISTICS[self.statistic](blocks, days_per_year))
+            return float(_statistic(self.statistic, blocks, days_per_year, left_out=False)[0])
         try:
             return float(self.statistic(blocks, days_per_year))
         except Exception as error:  # noqa: BLE001  # a user's function may raise anything
@@ -112,14 +112,7 @@ class Objective:
         count = len(blocks)
         if count < 2 or callable(self.statistic):
             return math.nan
-        rows = np.arange(count)
-        scale = float(blocks.n.sum())
-        left_out = np.array(
-            [
-                _STATISTICS[self.statistic](kept, days_per_year, scale / float(kept.n.sum()))
-                for kept in (blocks.take(np.delete(rows, i)) for i in range(count))
-            ]
-        )
+        left_out = _statistic(self.statistic, blocks, days_per_year, left_out=True)
         spread = left_out - left_out.mean()
         return math.sqrt((count - 1) / count * float(spread @ spread))
 
@@ -157,49 +150,50 @@ def _bad(blocks: BlockResults) -> Outcome | None:
     return None if finite else Outcome.NOT_FINITE
 
 
-def _ratio(mean: float, deviation: float, days_per_year: float) -> float:
-    return mean / deviation * math.sqrt(days_per_year) if deviation > 0.0 else math.nan
+def _statistic(
+    kind: Named, blocks: BlockResults, days_per_year: float, *, left_out: bool
+) -> Float64Array:
+    """The statistic of all blocks, shape (1,), or of all but each one, shape (blocks,)."""
+    n, total, growth = (
+        _pooled(array, left_out=left_out) for array in (blocks.n, blocks.sum, blocks.log_growth)
+    )
+    with np.errstate(all="ignore"):
+        match kind:
+            case "sharpe":
+                squares = _pooled(blocks.sum_sq, left_out=left_out)
+                deviation = np.sqrt(_centred(squares, total, n) / (n - 1.0))
+                value = total / n / deviation * math.sqrt(days_per_year)
+            case "sortino":
+                downside = np.sqrt(_pooled(blocks.downside_sq, left_out=left_out) / n)
+                value = total / n / downside * math.sqrt(days_per_year)
+            case "total_return":
+                # Left-out samples are shorter: their growth is brought to the whole range.
+                value = np.expm1(growth * (float(blocks.n.sum()) / n))
+            case "calmar":
+                annual = np.expm1(growth * days_per_year / n)
+                value = annual / _drawdowns(blocks, left_out=left_out)
+    return np.where(np.isfinite(value), value, np.nan)
 
 
-def _squares(blocks: BlockResults) -> float:
-    """Sum of squared deviations of the daily returns; what rounding leaves of equal ones is 0."""
-    raw = float(blocks.sum_sq.sum())
-    total = float(blocks.sum.sum())
-    centred = raw - total * total / int(blocks.n.sum())
-    return centred if centred > 1e-13 * raw else 0.0
+def _pooled(values: Float64Array | Int64Array, *, left_out: bool) -> Float64Array:
+    whole = np.array([values.sum()], dtype=np.float64)
+    return whole - values if left_out else whole
 
 
-def _sharpe(blocks: BlockResults, days_per_year: float, _scale: float = 1.0) -> float:
-    count = int(blocks.n.sum())
-    if count < 2:
-        return math.nan
-    total = float(blocks.sum.sum())
-    return _ratio(total / count, math.sqrt(_squares(blocks) / (count - 1)), days_per_year)
+def _drawdowns(blocks: BlockResults, *, left_out: bool) -> Float64Array:
+    if not left_out:
+        return np.array([max_drawdown(blocks)])
+    rows = np.arange(len(blocks))
+    return np.array([max_drawdown(blocks.take(np.delete(rows, i))) for i in rows])
 
 
-def _sortino(blocks: BlockResults, days_per_year: float, _scale: float = 1.0) -> float:
-    count = int(blocks.n.sum())
-    downside = math.sqrt(float(blocks.downside_sq.sum()) / count)
-    return _ratio(float(blocks.sum.sum()) / count, downside, days_per_year)
+def _centred(squares: Float64Array, total: Float64Array, n: Float64Array) -> Float64Array:
+    """Sums of squared deviations; what rounding leaves of equal returns is 0."""
+    centred = squares - total * total / n
+    return np.where(centred > 1e-13 * squares, centred, 0.0)
 
 
-def _total_return(blocks: BlockResults, _days_per_year: float, scale: float = 1.0) -> float:
-    # Left-out samples are shorter; `scale` brings their growth to the whole range.
-    return float(np.expm1(scale * blocks.log_growth.sum()))
-
-
-def _calmar(blocks: BlockResults, days_per_year: float, _scale: float = 1.0) -> float:
-    worst = max_drawdown(blocks)
-    annual = float(np.expm1(blocks.log_growth.sum() * days_per_year / float(blocks.n.sum())))
-    return annual / worst if worst > 0.0 else math.nan
-
-
-_STATISTICS: Final[dict[str, Callable[..., float]]] = {
-    "sharpe": _sharpe,
-    "total_return": _total_return,
-    "calmar": _calmar,
-    "sortino": _sortino,
-}
+_STATISTICS: Final = get_args(Named)
 
 
 def block_ratios(blocks: BlockResults) -> Float64Array:
@@ -207,6 +201,9 @@ def block_ratios(blocks: BlockResults) -> Float64Array:
 
     Zero where the deviation is zero: a flat point neither wins nor loses a block.
     """
-    variance = _squares(blocks) / max(int(blocks.n.sum()) - 1, 1)
+    n, total, squares = (
+        _pooled(array, left_out=False) for array in (blocks.n, blocks.sum, blocks.sum_sq)
+    )
+    variance = float(_centred(squares, total, n)[0]) / max(float(n[0]) - 1.0, 1.0)
     means = np.asarray(blocks.sum / blocks.n, dtype=np.float64)
     return means / math.sqrt(variance) if variance > 0.0 else np.zeros_like(means)
