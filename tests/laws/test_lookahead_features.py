@@ -90,7 +90,7 @@ def test_no_feature_sees_the_future_of_real_bitcoin_minutes(real_minutes):
     bars = real_minutes[: 300 if numba.config.DISABLE_JIT else 6000]
     leaks = check_prefix(features, bars, random_cuts(len(bars), CUTS, seed=2), name="bitcoin")
     assert not leaks, leaks[0]
-    assert len(bars.segments(60)) >= 1
+    assert len(bars.segments(60)) > 1 or numba.config.DISABLE_JIT
 
 
 @pytest.fixture(scope="module")

@@ -216,6 +216,7 @@ def test_stationary_distribution_stays(seed):
     assert start.sum() == pytest.approx(1.0, abs=1e-12)
 
 
+@pytest.mark.compiled
 def test_real_bars_have_regimes(sample_bars):
     model = fit_regimes(sample_bars, RegimeConfig(), 0)
     assert not model.degenerate

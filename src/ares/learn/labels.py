@@ -107,12 +107,7 @@ def triple_barrier(
         DataError: a row outside the bars, arrays of unequal length, a horizon below 1.
     """
     rows = np.ascontiguousarray(rows, dtype=np.int64)
-    if horizon < 1:
-        raise DataError("a horizon has at least one bar", value=horizon, where="horizon")
-    if fill not in {"next_open", "close"}:
-        raise DataError("fill is next_open or close", value=fill, where="fill")
-    if len(rows) and (rows.min() < 0 or rows.max() >= len(bars)):
-        raise DataError("rows lie inside the bars", value=len(bars), where="rows")
+    _check(rows, len(bars), horizon, fill)
     funding = costs.funding or ()
     sides = _per_row("side", side, rows).astype(np.int8)
     borders = np.append(bars.segments(max_gap), len(bars))
@@ -143,6 +138,15 @@ def triple_barrier(
         net_return=net[known],
         y=won[known].astype(np.int8),
     )
+
+
+def _check(rows: Int64Array, n: int, horizon: int, fill: str) -> None:
+    if horizon < 1:
+        raise DataError("a horizon has at least one bar", value=horizon, where="horizon")
+    if fill not in {"next_open", "close"}:
+        raise DataError("fill is next_open or close", value=fill, where="fill")
+    if len(rows) and (rows.min() < 0 or rows.max() >= n):
+        raise DataError("rows lie inside the bars", value=n, where="rows")
 
 
 def _per_row(name: str, value: object, rows: Int64Array) -> Float64Array:
