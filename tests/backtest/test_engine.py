@@ -197,6 +197,7 @@ def oracle_trades(bars, fast, slow, stop_loss, take_profit):
     return [row for row in rows if row[0] < last]  # it may enter on the last bar
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("levels", [(None, None), (0.01, 0.02), (0.003, 0.004)])
 @pytest.mark.parametrize(
     ("file", "first", "fast", "slow"),

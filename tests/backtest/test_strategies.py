@@ -84,7 +84,7 @@ def naive_ema(close, period, t):
 
 
 def naive_rsi(close, period, t):
-    moves = [b - a for a, b in itertools.pairwise(close)]
+    moves = [b - a for a, b in itertools.pairwise(close[: t + 1])]
     up = math.fsum(max(m, 0) for m in moves[:period]) / period
     down = math.fsum(max(-m, 0) for m in moves[:period]) / period
     for m in moves[period:]:
