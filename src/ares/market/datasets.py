@@ -25,6 +25,7 @@ from ares.market.partitions import (
     read_manifest,
     read_part,
     report_of,
+    sweep,
     write_bars,
 )
 from ares.market.raw import COLUMNS, RawBars
@@ -128,6 +129,7 @@ def import_files(
         old = _read_existing(folder)
         if old is not None:
             manifest = old[0]
+            sweep(folder, manifest)
             last = manifest.imports[-1]
             if (last.sources, last.options) == record_key:
                 return ImportResult(manifest.rows, manifest.rows, False, last.quality, folder)

@@ -101,7 +101,6 @@ def write_bars(folder: Path, bars: Bars, imports: Sequence[ImportRecord]) -> Man
         StoreError: The disk is full, read-only or failing; the old content is then intact.
     """
     make_folder(folder)
-    sweep_orphans(folder)
     years = bars.timestamp.astype("datetime64[ns]").astype("datetime64[Y]").astype(np.int64) + 1970
     starts = np.flatnonzero(np.diff(years, prepend=years[:1] - 1))
     parts = []
@@ -127,10 +126,19 @@ def write_bars(folder: Path, bars: Bars, imports: Sequence[ImportRecord]) -> Man
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Make `manifest` the content of `folder` and remove files that it does not name."""
+    """Make `manifest` the content of `folder`, all at once."""
     body = dataclasses.asdict(manifest)
     head = {"format": "ares bars", "schema": SCHEMA, "checksum": fingerprint(body)}
     write_json(folder / MANIFEST, {**head, "body": body})
+    sweep(folder, manifest)
+
+
+def sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove what killed writers left: temporary files, and parts that `manifest` does not name.
+
+    The caller holds the folder's lock.
+    """
+    sweep_orphans(folder)
     named = {part.file for part in (*manifest.parts, manifest.gaps)}
     for path in folder.glob("*.parquet"):
         if path.name not in named:
