@@ -148,6 +148,7 @@ def test_a_killed_search_resumes_with_identical_trials(engine, tmp_path, fault, 
     killed = run_script(ledger, ARES_FAULT=fault, PYTHONHASHSEED="1")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = run_script(ledger, PYTHONHASHSEED="2")
+    assert again.returncode == 0, again.stderr
     digest, runs = json.loads(again.stdout.splitlines()[-1])
     assert sum(runs) == resumed
     assert digest == search(engine).trials_digest

@@ -125,7 +125,8 @@ def block_results(
     """
     count = len(borders) - 1
     out = np.empty((len(MEASURES), count))
-    measure_blocks(np.ascontiguousarray(returns, dtype=np.float64), borders, out)
+    with np.errstate(all="ignore"):  # a run that left the range of floats has NaN here
+        measure_blocks(np.ascontiguousarray(returns, dtype=np.float64), borders, out)
     trades = np.bincount(np.searchsorted(borders, trade_days, side="right") - 1, minlength=count)
     return BlockResults(
         n=np.diff(borders),
