@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from ares.ares_launcher import config_commands, data_commands, run_commands, train_commands
+from ares.ares_launcher import (
+    config_commands,
+    data_commands,
+    run_commands,
+    strategy_commands,
+    train_commands,
+)
 
 
 def build_app() -> typer.Typer:
@@ -22,6 +28,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     train_commands.register(app)
+    strategy_commands.register(app)
     data_commands.register(app)
     run_commands.register(app)
     config_commands.register(app)

@@ -9,6 +9,7 @@ import typer
 
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.output import emit, guarded, number, percent, say, size, table
+from ares.ares_launcher.strategy_commands import market_overrides
 
 Mode = Annotated[str | None, typer.Option("--mode", help="quick (a first look) or full.")]
 Until = Annotated[int | None, typer.Option("--until", min=1, max=16, help="End after this step.")]
@@ -52,14 +53,9 @@ def train(
     Sixteen steps from bars to a validated model. What is finished is kept: an interrupted run
     continues where it was, and a changed option repeats only what it can reach.
     """
+    market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     overrides = {
-        "data.symbol": symbol,
-        "data.exchange": exchange,
-        "data.timeframe": timeframe,
-        "data.timerange": timerange,
-        "data.data": tuple(str(path) for path in data) if data else None,
-        "data.columns": tuple(columns.split(",")) if columns else None,
-        "data.calendar": calendar,
+        **market,
         "search.trials": trials,
         "enhanced_training_manager.mode": mode,
         "enhanced_training_manager.seed": seed,
@@ -82,14 +78,8 @@ def blank(
     debug: opt.Debug = False,
 ) -> None:
     """Run `ares train --mode quick`: a first look at a market."""
-    overrides = {
-        "data.symbol": symbol,
-        "data.exchange": exchange,
-        "data.timeframe": timeframe,
-        "data.data": tuple(str(path) for path in data) if data else None,
-        "data.columns": tuple(columns.split(",")) if columns else None,
-        "enhanced_training_manager.mode": "quick",
-    }
+    market = market_overrides(symbol, exchange, timeframe, None, data, columns, None)
+    overrides = {**market, "enhanced_training_manager.mode": "quick"}
     _train(config, set_, overrides, home, None, False, False, as_json=as_json)
 
 

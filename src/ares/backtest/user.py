@@ -80,7 +80,7 @@ def load_strategy(spec: str) -> Strategy:
     """The built-in strategy of that name, or an instance of a class in a file of the user's.
 
     Args:
-        spec: A built-in name ("SmaCross") or "path/to/file.py:MyStrategy". The class is made
+        spec: A built-in name ("SmaCross", "sma_cross") or "path/to/file.py:MyStrategy". The class is made
             without arguments and has `name`, `space`, `prepare` and `signals`. The file's code is
             run.
 
@@ -88,8 +88,9 @@ def load_strategy(spec: str) -> Strategy:
         InputError: no such strategy, file or class; an incomplete class; or its code raises. The
             message names file and line.
     """
-    if spec in BUILT_IN:
-        return BUILT_IN[spec]
+    spelled = {name.lower(): name for name in BUILT_IN}.get(spec.replace("_", "").lower())
+    if spelled is not None:
+        return BUILT_IN[spelled]
     file, colon, name = spec.rpartition(":")
     if not colon or not name.isidentifier():
         near = difflib.get_close_matches(spec, BUILT_IN, 1, 0.0)[0]

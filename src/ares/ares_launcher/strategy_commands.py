@@ -1,0 +1,259 @@
+"""`ares backtest` and `ares optimize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ares.ares_launcher import options as opt
+from ares.ares_launcher.output import console, emit, guarded, number, percent, printable, say, table
+
+if TYPE_CHECKING:
+    from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
+
+Strategy = Annotated[
+    str,
+    typer.Option("--strategy", help="sma_cross, ema_cross, ... or path/to/file.py:MyStrategy."),
+]
+Fee = Annotated[float | None, typer.Option("--fee", min=0, help="Fee rate per side, e.g. 0.001.")]
+Slippage = Annotated[
+    float | None, typer.Option("--slippage", min=0, help="Slippage rate per side, e.g. 0.0005.")
+]
+Fill = Annotated[str | None, typer.Option("--fill", help="next_open (default) or close.")]
+
+_SHARES = {
+    "total_return", "cagr", "volatility", "max_drawdown", "win_rate", "exposure", "expectancy",
+}  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("backtest")(guarded(backtest))
+    app.command("optimize")(guarded(optimize))
+
+
+def backtest(
+    strategy: Strategy = "sma_cross",
+    set_: opt.Set = None,
+    symbol: opt.Symbol = None,
+    exchange: opt.Exchange = None,
+    timeframe: opt.Timeframe = None,
+    timerange: opt.Timerange = None,
+    data: opt.Data = None,
+    columns: opt.Columns = None,
+    calendar: opt.Calendar = None,
+    config: opt.ConfigFile = None,
+    fee: Fee = None,
+    slippage: Slippage = None,
+    fill: Fill = None,
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Run one backtest, at the costs and at twice the costs; --set gives parameters."""
+    from ares.ares_launcher.config_commands import parse_set
+    from ares.backtest.user import load_strategy
+    from ares.pipeline import single
+
+    market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
+    costs = {"costs.fee": fee, "costs.slippage": slippage, "search.fill": fill}
+    toolkit = toolkit_of(config, {**market, **costs}, home)
+    chosen = load_strategy(strategy)
+    bars = load(toolkit)
+    done = single.backtest(
+        toolkit.workspace,
+        bars,
+        chosen,
+        parse_set(set_),
+        toolkit.costs_for(bars.calendar),
+        toolkit.config,
+    )
+    trades = done.run_dir / "trades.parquet"
+    if as_json:
+        emit(
+            {
+                "metrics": done.result.metrics,
+                "metrics_at_twice_the_costs": done.twice.metrics,
+                "n_trades": len(done.result.trades),
+                "trades_path": trades,
+                "outcome": done.result.outcome.name,
+                "costs": {"fee": done.costs.fee, "slippage": done.costs.slippage},
+                "run_dir": done.run_dir,
+            }
+        )
+        return
+    rows = [
+        (name.replace("_", " "), _shown(name, value), _shown(name, done.twice.metrics[name]))
+        for name, value in done.result.metrics.items()
+    ]
+    title = f"{chosen.name} on {bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars):,} bars"
+    table(title, ("metric", "costs once", "costs twice"), rows)
+    _say_costs(toolkit, done.costs)
+    if done.result.outcome.name != "OK":
+        say(done.result.outcome.value)
+    say(f"Trades: {trades}")
+    say(f"Report: {done.run_dir / 'report.html'}")
+
+
+def optimize(
+    strategy: Strategy = "sma_cross",
+    symbol: opt.Symbol = None,
+    exchange: opt.Exchange = None,
+    timeframe: opt.Timeframe = None,
+    timerange: opt.Timerange = None,
+    data: opt.Data = None,
+    columns: opt.Columns = None,
+    calendar: opt.Calendar = None,
+    config: opt.ConfigFile = None,
+    set_: opt.Set = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Points to search.")] = None,
+    objective: Annotated[
+        str | None, typer.Option("--objective", help="sharpe, sortino, calmar or total_return.")
+    ] = None,
+    seed: opt.Seed = None,
+    jobs: opt.Jobs = None,
+    memory: opt.Memory = None,
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Search a strategy's parameters on the first 80 % of the data (all of it with --timerange)."""
+    from ares.backtest.user import load_strategy
+    from ares.pipeline import single
+
+    market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
+    search = {
+        "search.trials": trials,
+        "search.objective": objective,
+        "enhanced_training_manager.seed": seed,
+        "computational_optimization.parallelization.max_workers": jobs,
+        "computational_optimization.memory_management.budget": memory,
+    }
+    toolkit = toolkit_of(config, {**market, **search}, home, set_)
+    toolkit.initialize()
+    chosen = load_strategy(strategy)
+    bars = load(toolkit)
+    with _search_bar(quiet=as_json) as progress:
+        done = single.optimize(
+            toolkit, bars, chosen, whole=timerange is not None, progress=progress
+        )
+    _show_search(done, chosen.name, toolkit, as_json=as_json)
+
+
+def market_overrides(
+    symbol: str | None,
+    exchange: str | None,
+    timeframe: str | None,
+    timerange: str | None,
+    data: list[Path] | None,
+    columns: str | None,
+    calendar: str | None,
+) -> dict[str, Any]:
+    """The options that name a market, as dotted configuration keys."""
+    return {
+        "data.symbol": symbol,
+        "data.exchange": exchange,
+        "data.timeframe": timeframe,
+        "data.timerange": timerange,
+        "data.data": tuple(str(path) for path in data) if data else None,
+        "data.columns": tuple(name.strip() for name in columns.split(",")) if columns else None,
+        "data.calendar": calendar,
+    }
+
+
+def toolkit_of(
+    config: Path | None,
+    overrides: dict[str, Any],
+    home: Path | None,
+    set_: list[str] | None = None,
+) -> EnhancedTrainingManagerOptimized:
+    """The toolkit of a configuration file and the command's options."""
+    from ares.ares_launcher.config_commands import parse_set
+    from ares.core.settings import load_settings
+    from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
+
+    given = {key: value for key, value in overrides.items() if value is not None}
+    settings = load_settings(config, overrides=parse_set(set_) | given)
+    return EnhancedTrainingManagerOptimized(settings.config, home=home)
+
+
+def load(toolkit: EnhancedTrainingManagerOptimized) -> Any:
+    """The bars that the configuration names."""
+    data = toolkit.config.data
+    return toolkit.load_bars(data.symbol, data.exchange, data.timeframe)
+
+
+def _shown(name: str, value: float) -> str:
+    if name in _SHARES:
+        return percent(value)
+    return number(value, 0 if name == "n_trades" else 4 if name == "fees_paid" else 2)
+
+
+def _say_costs(toolkit: EnhancedTrainingManagerOptimized, costs: Any) -> None:
+    source = "given" if toolkit.costs_given else "default; --fee and --slippage change them"
+    say(
+        f"Costs per side: fee {1e4 * costs.fee:g} bp, slippage {1e4 * costs.slippage:g} bp ({source})."
+    )
+
+
+def _search_bar(*, quiet: bool) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar() -> Any:
+        shown = console(stderr=True)
+        if quiet or not shown.is_terminal:
+            yield lambda _: None
+            return
+        from rich.progress import Progress as Bar
+
+        with Bar(console=shown, transient=True) as live:
+            task = live.add_task("searching", total=None)
+
+            def advance(now: Any) -> None:
+                text = f"best {now.best:.3f}" if now.best > float("-inf") else "no score yet"
+                live.update(task, total=now.budget, completed=now.trials, description=text)
+
+            yield advance
+
+    return bar()
+
+
+def _show_search(
+    done: Any, name: str, toolkit: EnhancedTrainingManagerOptimized, *, as_json: bool
+) -> None:
+    found = done.found
+    score = found.score.value if found.score else None
+    rate = found.counts["trials"] / done.seconds if done.seconds > 0 else 0.0
+    if as_json:
+        memory = {k: done.memory[k] for k in ("peak_bytes", "budget_bytes", "evictions")}
+        emit(
+            {
+                "run_dir": done.run_dir,
+                "best": {"params": found.best, "score": score},
+                **{k: found.counts[k] for k in ("trials", "full", "stopped", "failed")},
+                "cached": done.cached,
+                "trials_per_second": round(rate, 2),
+                "trials_digest": found.trials_digest,
+                "memory": memory,
+                "fallbacks": list(found.fallbacks),
+            }
+        )
+        return
+    if found.best is None:
+        say(f"No point of {name} had a score: too few trades. Widen the space or load more data.")
+    else:
+        rows = [(key, printable(str(value))) for key, value in found.best.items()]
+        objective = toolkit.config.search.objective
+        table(f"Best of {name}: {objective} {score:.4f}, in sample", ("parameter", "value"), rows)
+    counts = found.counts
+    say(
+        f"{counts['trials']} points on {done.bars:,} bars: {counts['full']} in full,"
+        f" {counts['stopped']} stopped early, {counts['failed']} without a score,"
+        f" {done.cached} from the cache; {rate:,.0f} per second."
+    )
+    if found.replayed:
+        say("The winner was run again by the plain bar loop: same result.")
+    say(f"Trials: {done.run_dir / 'trials.parquet'}")
