@@ -118,7 +118,8 @@ from conftest import cyclic_bars
 from test_study import CONFIG, search
 from ares.backtest.costs import Costs
 from ares.backtest.strategies import SmaCross
-from ares.search import EngineEvaluator, Objective
+from ares.search import EngineEvaluator, Objective, study
+study.code_digest = lambda: "one code"  # an editor may save a source between the two runs
 engine = EngineEvaluator(
     cyclic_bars(), SmaCross(), costs=Costs(0.0005, 0.0002), objective=Objective(min_trades=5)
 )
