@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -207,3 +209,36 @@ def test_damaged_files_are_refused_or_read_but_never_crash(tmp_path_factory, kin
     else:
         assert refused.exit_code == 2
         assert "\n" not in str(refused)
+
+
+_MUTATIONS = """
+import random, sys
+from pathlib import Path
+from ares.core.errors import AresError
+from ares.market.files import read_raw
+path = Path(sys.argv[1])
+data = path.read_bytes()
+draw = random.Random(1)
+for _ in range(1000):
+    damaged = bytearray(data)
+    for _ in range(draw.randint(1, 3)):
+        place = draw.randrange(len(damaged))
+        damaged[place] = draw.choice([0xFF, 0x7F, 0xFE, draw.randrange(256)])
+    path.write_bytes(damaged)
+    try:
+        read_raw(path)
+    except AresError:
+        pass
+print("alive")
+"""
+
+
+def test_no_damage_of_a_parquet_file_aborts_the_process(tmp_path):
+    # pyarrow 26 calls std::terminate when asked for a column chunk whose statistics lie.
+    columns = dict.fromkeys(("open", "high", "low", "close", "volume"), [5.0] * 30)
+    table = pa.table({"timestamp": [(START + 300 * n) * 10**9 for n in range(30)], **columns})
+    path = tmp_path / "bars.parquet"
+    pq.write_table(table, path)
+    command = [sys.executable, "-c", _MUTATIONS, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-500:]
