@@ -102,15 +102,14 @@ class Arena:
         return indicators.atr(bars.high, bars.low, bars.close, ATR_PERIOD, starts=self._starts)
 
     @functools.cached_property
-    def _day_ends(self) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """Last bar of each day with bars, the days to mark, and the bar-day that each repeats."""
+    def _day_ends(self) -> tuple[Int64Array, Int64Array]:
+        """For each day to mark: the traded bar whose close marks it (counted from `start`)."""
         day = self.bars.timestamp[self.start : self.stop] // DAY_NS
         ends = np.flatnonzero(np.append(day[1:] != day[:-1], True))
         days = present = day[ends]
         if self.bars.calendar == "24/7":
             days = np.arange(present[0], present[-1] + 1, dtype=np.int64)
-        source = np.searchsorted(present, days, side="right") - 1
-        return ends + self.start, days, source
+        return ends[np.searchsorted(present, days, side="right") - 1], days
 
     @functools.cached_property
     def _funding(self) -> tuple[Int64Array, Float64Array]:
@@ -119,14 +118,12 @@ class Arena:
         return times, np.array([rate for _, rate in pairs], dtype=np.float64)
 
     def walk(
-        self, signals: Signals, stops: Stops, *, every_close: bool
+        self, signals: Signals, stops: Stops
     ) -> tuple[TradeArrays, Marks, Float64Array, Outcome]:
-        """Trades, daily marks, the marks of every close (or of days' ends only), outcome."""
+        """Trades, daily marks, the equity at every close, outcome."""
         bars, span = self.bars, self.stop - self.start
         flags = flags_of(signals, len(bars), stops.direction)
-        ends, days, source = self._day_ends
-        mark_bars = np.arange(self.start, self.stop) if every_close else ends
-        marks = np.empty(len(mark_bars))
+        closes = np.empty(span)
         floats, integers = np.empty((span, 5)), np.empty((span, 4), dtype=np.int64)
         with np.errstate(all="ignore"):  # values beyond the floats become an outcome
             n, drawdown, ruined, held = kernel.walk(
@@ -135,25 +132,24 @@ class Arena:
                 self._stale.view(np.uint8),
                 self._atr if stops.needs_atr else _NO_LEVELS,
                 (self._rates(stops), self._plan(stops), *self._funding),
-                mark_bars,
-                marks,
+                closes,
                 floats,
                 integers,
             )
-        by_day = (marks[ends - self.start] if every_close else marks)[source]
+        ends, days = self._day_ends
         elapsed = int(bars.timestamp[self.stop - 1]) + bars.interval_ns
         elapsed -= int(bars.timestamp[self.start])
-        summary = Marks(
-            days=days.copy(),
-            equity=by_day,
+        marks = Marks(
+            days=days,
+            equity=closes[ends],
             drawdown=float(drawdown),
             closes_held=int(held),
             n_bars=span,
             elapsed_days=elapsed / DAY_NS,
             days_per_year=bars.days_per_year,
         )
-        outcome = Outcome.of(by_day, ruined=ruined >= 0)
-        return _trade_arrays(floats[:n], integers[:n]), summary, marks, outcome
+        outcome = Outcome.of(marks.equity, ruined=ruined >= 0)
+        return _trade_arrays(floats[:n], integers[:n]), marks, closes, outcome
 
     def _rates(self, stops: Stops) -> Float64Array:
         rates = np.empty(kernel.N_RATES)
@@ -234,7 +230,7 @@ def simulate_reference(
     arena = Arena.of(bars, costs=costs, fill=fill, max_gap=max_gap, start=start, stop=stop)
     point = _checked_point(strategy, params, len(bars))
     signals = strategy.signals(strategy.prepare(bars, max_gap=max_gap), point)
-    trades, marks, closes, outcome = arena.walk(signals, Stops.of(point), every_close=True)
+    trades, marks, closes, outcome = arena.walk(signals, Stops.of(point))
     close_time = bars.close_time[arena.start : arena.stop]
     return full_result(bars, trades, marks, closes, close_time, outcome)
 
@@ -291,6 +287,6 @@ def run_points(
     for params in points:
         point = _checked_point(strategy, params, len(bars))
         signals = strategy.signals(prepared, point)
-        trades, marks, _, outcome = place.walk(signals, Stops.of(point), every_close=False)
+        trades, marks, _, outcome = place.walk(signals, Stops.of(point))
         runs.append(run_marks(bars, trades, marks, outcome))
     return runs

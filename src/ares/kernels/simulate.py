@@ -189,9 +189,34 @@ def _through_bar(bar: int, older: bool, market: Market, rules: Rules, books: Boo
         state[_READY] = bar + rules[1][COOLDOWN]
 
 
+@_compiled(_INT(_INT))
+def _watched(side: int) -> int:
+    """The signals that matter to a position on `side`, or to none (0)."""
+    if side == 0:
+        return LONG_ENTRY | SHORT_ENTRY
+    return LONG_EXIT if side > 0 else SHORT_EXIT
+
+
+@_compiled(numba.void(_INT, _INT, _FLOAT, _INT, _BOOL, _FLOAT, _RULES, _BOOKS))
+def _fills(
+    flags: int,
+    bar: int,
+    price: float,
+    moment: int,
+    may_enter: bool,
+    atr: float,
+    rules: Rules,
+    books: Books,
+) -> None:
+    """Exit and entry at one price and moment, by the flags and the true range of the deciding bar."""
+    side = _decided(flags, bar, price, may_enter, rules, books)
+    if side != 0:
+        _enter(side, bar, price, moment, atr, rules, books)
+
+
 @_compiled(
     numba.types.Tuple((_INT, _FLOAT, _INT, _INT))(
-        _MARKET, _U, _U, _F, _RULES, _I, _FLOAT[::1], _FLOAT[:, ::1], _INT[:, ::1]
+        _MARKET, _U, _U, _F, _RULES, _FLOAT[::1], _FLOAT[:, ::1], _INT[:, ::1]
     )
 )
 def walk(
@@ -200,7 +225,6 @@ def walk(
     stale: Bytes,
     atr: Floats,
     rules: Rules,
-    mark_bars: Ints,
     marks: Floats,
     floats: Floats,
     integers: Ints,
@@ -208,49 +232,54 @@ def walk(
     """Walk the bars [FIRST, LAST) and return trades, maximum drawdown, ruin bar (-1), closes held.
 
     `flags` are the signals of each bar, `stale[i]` says that bar i comes after a long gap, `atr`
-    is empty where it is not used, `marks[j]` becomes the equity at the close of `mark_bars[j]`.
+    is empty where it is not used, `marks` becomes the equity at each close. Calls cost more than
+    most bars do, so they are made only where something can happen.
     """
-    plan, time = rules[1], market[4]
+    opening, high, low, closing, time = market
+    plan = rules[1]
     book, state = np.zeros(7), np.zeros(6, dtype=np.int64)
     books = (book, state, floats, integers)
     book[_CASH] = peak = 1.0
-    state[_READY] = plan[FIRST]
-    closes = plan[AT_CLOSE] == 1
-    drawdown, ruined, held, mark = 0.0, -1, 0, 0
-    for i in range(plan[FIRST], plan[LAST]):
+    state[_READY] = first = plan[FIRST]
+    closes, use_atr, hold = plan[AT_CLOSE] == 1, plan[USE_ATR] == 1, plan[MAX_HOLD] or 2**62
+    accrues = rules[0][BORROW] > 0.0 or rules[2].shape[0] > 0
+    drawdown, ruined, held = 0.0, -1, 0
+    for i in range(first, plan[LAST]):
         last = i == plan[LAST] - 1
-        opening, closing = market[0][i], market[3][i]
-        older = state[_SIDE] != 0
-        if older:
-            _accrue(time[i], market[3][i - 1], rules, books)
-        if not closes and i > plan[FIRST] and ruined < 0 and (older or flags[i - 1] != 0):
+        side = state[_SIDE]
+        due = side != 0 and i - state[_BAR] >= hold
+        older = side != 0
+        if accrues and older:
+            _accrue(time[i], closing[i - 1], rules, books)
+        t = i - 1
+        if not closes and t >= first and ruined < 0 and (due or flags[t] & _watched(side) != 0):
             before = state[_TRADES]
-            side = _decided(flags[i - 1], i, opening, not last and stale[i] == 0, rules, books)
+            level = atr[t] if use_atr else np.nan
+            enter = not last and stale[i] == 0
+            _fills(flags[t], i, opening[i], time[i], enter, level, rules, books)
             older = older and state[_TRADES] == before
-            if side != 0:
-                level = atr[i - 1] if plan[USE_ATR] else np.nan
-                _enter(side, i, opening, time[i], level, rules, books)
-        if state[_SIDE] != 0:
-            _through_bar(i, older, market, rules, books)
-        if closes and ruined < 0 and (state[_SIDE] != 0 or flags[i] != 0):
-            side = _decided(flags[i], i, closing, not last, rules, books)
-            if side != 0:
-                level = atr[i] if plan[USE_ATR] else np.nan
-                _enter(side, i, closing, time[i] + plan[INTERVAL], level, rules, books)
-        equity = book[_CASH] + book[_UNITS] * closing
+            side = state[_SIDE]
+        if side != 0:
+            worst, best = (low[i], high[i]) if side > 0 else (high[i], low[i])
+            stopped = side * (worst - book[_STOP_LEVEL]) <= 0.0
+            if accrues or stopped or side * (best - book[_TARGET_LEVEL]) >= 0.0:
+                _through_bar(i, older, market, rules, books)
+        if closes and ruined < 0 and (due or flags[i] & _watched(state[_SIDE]) != 0):
+            level = atr[i] if use_atr else np.nan
+            moment = time[i] + plan[INTERVAL]
+            _fills(flags[i], i, closing[i], moment, not last, level, rules, books)
+        equity = book[_CASH] + book[_UNITS] * closing[i]
         if state[_SIDE] != 0:
             held += 1
             if equity <= 0.0:
-                _leave(i, closing, RUIN, rules, books)
+                _leave(i, closing[i], RUIN, rules, books)
             elif last:
-                _leave(i, closing, END, rules, books)
+                _leave(i, closing[i], END, rules, books)
                 equity = book[_CASH]
         if equity <= 0.0:
             ruined = i if ruined < 0 else ruined
             book[_CASH] = equity = 0.0
         peak = max(peak, equity)
         drawdown = max(drawdown, 1.0 - equity / peak)
-        if mark < mark_bars.shape[0] and mark_bars[mark] == i:
-            marks[mark] = equity
-            mark += 1
+        marks[i - first] = equity
     return state[_TRADES], drawdown, ruined, held
