@@ -109,17 +109,25 @@ def resolve(
         )
     if workspace is not None and has_dataset(workspace, symbol, exchange, timeframe):
         bars = load_dataset(workspace, symbol, exchange, timeframe, timerange)
-        if calendar is not None and calendar != bars.calendar:
-            raise DataError(
-                f"the dataset was imported with the calendar {bars.calendar}",
-                where=f"{symbol} {exchange} {timeframe}",
-                value=calendar,
-                remedy="Leave the calendar away, or import the files again with it.",
-            )
+        _check_calendar(bars, calendar)
         return bars
     if (symbol, exchange, timeframe) == SAMPLE:
         return cut(sample(), parse_timerange(timerange))
-    raise DataError(
+    raise _unknown(symbol, exchange, timeframe)
+
+
+def _check_calendar(bars: Bars, calendar: str | None) -> None:
+    if calendar is not None and calendar != bars.calendar:
+        raise DataError(
+            f"the dataset was imported with the calendar {bars.calendar}",
+            where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
+            value=calendar,
+            remedy="Leave the calendar away, or import the files again with it.",
+        )
+
+
+def _unknown(symbol: str, exchange: str, timeframe: str) -> DataError:
+    return DataError(
         "no bars are known under these names",
         where=f"{symbol} {exchange} {timeframe}",
         remedy=(
