@@ -108,7 +108,6 @@ def triple_barrier(
     """
     rows = np.ascontiguousarray(rows, dtype=np.int64)
     _check(rows, len(bars), horizon, fill)
-    funding = costs.funding or ()
     sides = _per_row("side", side, rows).astype(np.int8)
     borders = np.append(bars.segments(max_gap), len(bars))
     limit = borders[np.searchsorted(borders, rows, side="right")] if len(rows) else rows
@@ -124,8 +123,8 @@ def triple_barrier(
         at_close=fill == "close",
         rates=(costs.fee, costs.slippage, costs.borrow / _YEAR_NS),
         funding=(
-            np.array([time for time, _ in funding], dtype=np.int64),
-            np.array([rate for _, rate in funding], dtype=np.float64),
+            np.array([time for time, _ in costs.funding or ()], dtype=np.int64),
+            np.array([rate for _, rate in costs.funding or ()], dtype=np.float64),
         ),
     )
     known = outcome != NONE
