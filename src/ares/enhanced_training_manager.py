@@ -15,7 +15,7 @@ from ares.core.identity import fingerprint
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.pipeline import steps
-from ares.pipeline.program import Trained, recipe_of, refit
+from ares.pipeline.program import recipe_of, refit
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ares.core.config import Config
     from ares.market.bars import Bars
     from ares.market.memory import MemoryEfficientDataManager, MemoryManager
-    from ares.pipeline.values import Recipe, Tools, WalkForward
+    from ares.pipeline.values import Recipe, Tools, Trained, WalkForward
     from ares.search.cached import CachedBacktester
     from ares.search.progressive import ProgressiveEvaluator
 
@@ -129,7 +129,9 @@ class EnhancedTrainingManager:
         tools = self.get_optimized_manager()
         source = find_source(self.config.data, tools.workspace, self._loader())
         request = fingerprint((shaping_values(self.config), source.identity))
-        with Session(tools.workspace, request, self._observer.progress, tools) as session:
+        with Session(
+            tools.workspace, request, self._observer.progress, tools, fresh=self._fresh
+        ) as session:
             runner = Runner(
                 self._store(tools),
                 fresh=self._fresh,
@@ -274,7 +276,7 @@ class EnhancedTrainingManager:
 
     def _initialize_optimized_tools(self) -> None:
         if self._optimized is None:
-            self._optimized = EnhancedTrainingManagerOptimized(self.config, home=self._home)
+            self._optimized = EnhancedTrainingManagerOptimized(self.settings, home=self._home)
 
     def _ensure_market(self) -> None:
         from ares.market.bars import split_holdout

@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -39,8 +39,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             code, kind, message = 130, "Interrupted", "Interrupted. The same command continues."
             trace = traceback.format_exc()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
+            _ignore_rest()
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except Exception as error:  # noqa: BLE001  # the outermost frame: nothing may pass unsaid
@@ -51,6 +50,12 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         raise typer.Exit(code)
 
     return run
+
+
+def _ignore_rest() -> NoReturn:
+    """The reader has gone (`ares ... | head`): what is left to say goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(0)
 
 
 def _complain(code: int, kind: str, message: str, trace: str, *, as_json: bool) -> None:
@@ -101,7 +106,11 @@ def console(*, stderr: bool = False) -> Console:
     """Return a rich console; plain text where the stream is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            _ignore_rest()
+
+    return Quiet(stderr=stderr)
 
 
 def emit(value: object) -> None:

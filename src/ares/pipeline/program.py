@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ares.learn.track import Track, analyst_track, feature_names, tactician_track
 from ares.model.trading_model import TrackModel, TradingModel
 from ares.pipeline import steps
-from ares.pipeline.values import Recipe
+from ares.pipeline.values import Recipe, Trained
 
 if TYPE_CHECKING:
     from ares.backtest.costs import Costs
     from ares.core.config import Config
     from ares.learn.chain_fit import CalibrationChain, EnsembleChain, TrackFit
     from ares.learn.regime_chain import RegimeChain
-    from ares.learn.track import Dataset
     from ares.market.bars import Bars
     from ares.pipeline.step import Runner
-    from ares.pipeline.values import Calibrated, Plan, Splits, Tools
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Everything that steps 2 to 12 made of some bars."""
-
-    tracks: tuple[Track, Track]
-    regimes: RegimeChain
-    splits: Splits
-    datasets: tuple[Dataset, Dataset]
-    fits: tuple[TrackFit, TrackFit, TrackFit]
-    ensembles: tuple[EnsembleChain, EnsembleChain]
-    calibrations: tuple[CalibrationChain, CalibrationChain]
-    calibrated: Calibrated
-    plan: Plan
-    model: TradingModel
+    from ares.pipeline.values import Plan, Tools
 
 
 def recipe_of(config: Config, costs: Costs) -> Recipe:
     """The part of the configuration that a refit depends on."""
     stopping = config.computational_optimization.early_stopping
+    stops = config.enhanced_training_manager.enable_early_stopping and stopping.enabled
     return Recipe(
         regimes=config.regimes,
         splits=config.splits,
@@ -50,8 +33,8 @@ def recipe_of(config: Config, costs: Costs) -> Recipe:
         search=config.search,
         costs=costs,
         max_gap=config.data.max_gap,
-        early_stopping=config.enhanced_training_manager.enable_early_stopping and stopping.enabled,
-        patience=stopping.patience,
+        early_stopping=stops,
+        patience=stopping.patience if stops else None,
         seed=config.enhanced_training_manager.seed,
     )
 

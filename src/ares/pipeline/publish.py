@@ -72,6 +72,7 @@ class Session:
         request: Digest of what is asked; unfinished work is found again by it.
         progress: Callback of long steps.
         toolkit: The manager that knows the switches.
+        fresh: Forget unfinished searches, and do not ask the backtest cache.
 
     Raises:
         BusyError: another process works on the same request.
@@ -84,6 +85,8 @@ class Session:
         request: str,
         progress: Callable[[str, int, int], None],
         toolkit: Any,
+        *,
+        fresh: bool = False,
     ) -> None:
         self.workspace = workspace
         self.request = request
@@ -94,12 +97,13 @@ class Session:
         self.memory: MemoryManager = toolkit.memory_manager
         self.tools = Tools(
             jobs=toolkit.jobs,
-            cache_path=workspace.cache_db if toolkit.caching else None,
+            cache_path=workspace.cache_db if toolkit.caching and not fresh else None,
             cache_size=toolkit.config.computational_optimization.caching.max_cache_size,
             ledger_dir=self.folder / "ledgers",
             progress=progress,
             note=self.note,
         )
+        self._fresh = fresh
         self._lock = FileLock(self.folder.with_suffix(".lock"))
         self._clock = time.perf_counter()
         self._log = RunLog(self.folder / "log.jsonl")
@@ -115,6 +119,9 @@ class Session:
                 remedy="Choose another with --home or ARES_HOME.",
             ) from error
         self._lock.acquire()
+        if self._fresh:
+            for ledger in (self.folder / "ledgers").iterdir():
+                ledger.unlink()
         sweep_orphans(self.workspace.home)
         self._log.open()
         return self

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ares.market.bars import Bars
-    from ares.pipeline.program import Trained
-    from ares.pipeline.values import MarketData, WalkForward
+    from ares.pipeline.values import MarketData, Trained, WalkForward
     from ares.validate.ab_test import ABReport
     from ares.validate.monte_carlo import MonteCarloReport
     from ares.validate.overfitting import SearchOverfitting

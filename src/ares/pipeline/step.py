@@ -83,6 +83,13 @@ class UntilReached(Exception):  # noqa: N818  # a signal of the runner, not an e
     """Raised after the step at which the run was asked to end."""
 
 
+@dataclass
+class _Kept:
+    """The store, which a runner shares with those of its windows."""
+
+    store: Store | None
+
+
 class Runner:
     """Calls steps, and remembers.
 
@@ -105,9 +112,9 @@ class Runner:
         on_end: Callable[[StepRecord], None] = lambda _: None,
         scope: str = "",
     ) -> None:
-        self.store = store
         self.records: list[StepRecord] = []
         self.fallbacks: list[str] = []
+        self._kept = _Kept(store)
         self._fresh = fresh
         self._until = until
         self._on_start = on_start
@@ -118,10 +125,11 @@ class Runner:
     def scoped(self, scope: str) -> Runner:
         """Return a runner for nested steps: same store and callbacks, records of its own scope."""
         inner = Runner(
-            self.store, fresh=self._fresh, on_start=self._on_start, on_end=self._on_end, scope=scope
+            None, fresh=self._fresh, on_start=self._on_start, on_end=self._on_end, scope=scope
         )
         inner.records = self.records
         inner.fallbacks = self.fallbacks
+        inner._kept = self._kept  # a store that fails in a window has failed for all
         return inner
 
     def run(self, step: Step[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -181,21 +189,22 @@ class Runner:
         return digest
 
     def _recall(self, key: str) -> tuple[object, str]:
-        if self.store is None or self._fresh:
+        store = self._kept.store
+        if store is None or self._fresh:
             return MISS, ""
-        value = self.store.get(key)
-        return value, "" if value is MISS else self.store.digest_of(key) or ""
+        value = store.get(key)
+        return value, "" if value is MISS else store.digest_of(key) or ""
 
     def _commit(self, key: str, value: object) -> str:
-        if self.store is not None:
+        if self._kept.store is not None:
             try:
-                return self.store.put(key, value)
+                return self._kept.store.put(key, value)
             except (StoreError, OSError) as error:
                 self._degrade(f"results are not kept: {error}")
         return _content_digest(value)
 
     def _degrade(self, message: str) -> None:
-        self.store = None
+        self._kept.store = None
         self.fallbacks.append(message)
         _log.warning("%s", message)
 

@@ -48,8 +48,7 @@ if TYPE_CHECKING:
     from ares.learn.track import Dataset, Track
     from ares.market.bars import Bars, Holdout
     from ares.model.trading_model import TradingModel
-    from ares.pipeline.program import Trained
-    from ares.pipeline.values import Calibrated, Plan, Recipe, Tools
+    from ares.pipeline.values import Calibrated, Plan, Recipe, Tools, Trained
     from ares.validate.ab_test import ABReport
     from ares.validate.monte_carlo import MonteCarloReport
     from ares.validate.walk_forward import Window, WindowResult

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
         TrackConfig,
     )
     from ares.core.types import Float64Array, Int8Array
+    from ares.learn.chain_fit import CalibrationChain, EnsembleChain, TrackFit
+    from ares.learn.regime_chain import RegimeChain
     from ares.learn.splits import Chain
+    from ares.learn.track import Dataset, Track
     from ares.market.bars import Bars, Holdout
     from ares.model.trading_model import TradingModel
     from ares.validate.evidence import Evidence
@@ -176,6 +179,22 @@ class Recipe:
     early_stopping: bool
     patience: int | None
     seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Everything that steps 2 to 12 made of some bars."""
+
+    tracks: tuple[Track, Track]
+    regimes: RegimeChain
+    splits: Splits
+    datasets: tuple[Dataset, Dataset]
+    fits: tuple[TrackFit, TrackFit, TrackFit]
+    ensembles: tuple[EnsembleChain, EnsembleChain]
+    calibrations: tuple[CalibrationChain, CalibrationChain]
+    calibrated: Calibrated
+    plan: Plan
+    model: TradingModel
 
 
 @dataclass(frozen=True)
