@@ -55,13 +55,17 @@ def assert_equals_twin(case: Case):
     assert (result.outcome is Outcome.RUINED) == twin.ruined
     metrics = naive_metrics(twin, result.metrics["days_per_year"])
     assert result.metrics.keys() == metrics.keys()
-    # Returns are differences of numbers near 1: the smaller they are, the fewer digits they have.
+    # Returns and drawdowns are differences of numbers near 1: the smaller, the fewer digits; a
+    # power of elapsed years multiplies the error of its base.
     scale = np.abs(result.daily_returns.to_numpy()).max()
-    lost = 1e-14 / max(scale, 1e-300)
+    days = (result.equity.index[-1] - result.equity.index[0]).total_seconds() / 86400 + 1 / 24
+    lost = dict.fromkeys(("sharpe", "sortino", "volatility"), 1e-14 / max(scale, 1e-300))
+    lost["cagr"] = 1e-15 * 365.25 / days
+    lost["calmar"] = lost["cagr"] + 1e-14 / max(metrics["max_drawdown"], 1e-300)
     for name, value in metrics.items():
-        ratio = name in {"sharpe", "sortino", "calmar", "volatility"}
-        if not ratio or lost < 1e-3:
-            assert same(result.metrics[name], value, 1e-12 + lost * ratio), name
+        digits = lost.get(name, 0.0)
+        if digits < 1e-3:
+            assert same(result.metrics[name], value, 1e-12 + digits), name
     return result, twin
 
 

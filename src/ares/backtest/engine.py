@@ -148,7 +148,7 @@ class Arena:
             elapsed_days=elapsed / DAY_NS,
             days_per_year=bars.days_per_year,
         )
-        outcome = Outcome.of(marks.equity, ruined=ruined >= 0)
+        outcome = Outcome.of(marks.equity, ruined=bool(ruined))
         return _trade_arrays(floats[:n], integers[:n]), marks, closes, outcome
 
     def _rates(self, stops: Stops) -> Float64Array:

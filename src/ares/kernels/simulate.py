@@ -215,7 +215,7 @@ def _fills(
 
 
 @_compiled(
-    numba.types.Tuple((_INT, _FLOAT, _INT, _INT))(
+    numba.types.Tuple((_INT, _FLOAT, _BOOL, _INT))(
         _MARKET, _U, _U, _F, _RULES, _FLOAT[::1], _FLOAT[:, ::1], _INT[:, ::1]
     )
 )
@@ -228,8 +228,8 @@ def walk(
     marks: Floats,
     floats: Floats,
     integers: Ints,
-) -> tuple[int, float, int, int]:
-    """Walk the bars [FIRST, LAST) and return trades, maximum drawdown, ruin bar (-1), closes held.
+) -> tuple[int, float, bool, int]:
+    """Walk the bars [FIRST, LAST) and return trades, maximum drawdown, ruin, closes held.
 
     `flags` are the signals of each bar, `stale[i]` says that bar i comes after a long gap, `atr`
     is empty where it is not used, `marks` becomes the equity at each close. Calls cost more than
@@ -239,24 +239,20 @@ def walk(
     plan = rules[1]
     book, state = np.zeros(7), np.zeros(6, dtype=np.int64)
     books = (book, state, floats, integers)
-    book[_CASH] = peak = 1.0
-    state[_READY] = first = plan[FIRST]
+    book[_CASH], state[_READY], peak, first = 1.0, plan[FIRST], 1.0, plan[FIRST]
     closes, use_atr, hold = plan[AT_CLOSE] == 1, plan[USE_ATR] == 1, plan[MAX_HOLD] or 2**62
     accrues = rules[0][BORROW] > 0.0 or rules[2].shape[0] > 0
-    drawdown, ruined, held = 0.0, -1, 0
+    drawdown, ruined, held = 0.0, False, 0
     for i in range(first, plan[LAST]):
-        last = i == plan[LAST] - 1
-        side = state[_SIDE]
-        due = side != 0 and i - state[_BAR] >= hold
-        older = side != 0
+        last, side = i == plan[LAST] - 1, state[_SIDE]
+        older, due = side != 0, side != 0 and i - state[_BAR] >= hold
         if accrues and older:
             _accrue(time[i], closing[i - 1], rules, books)
-        t = i - 1
-        if not closes and t >= first and ruined < 0 and (due or flags[t] & _watched(side) != 0):
+        if not closes and i > first and not ruined and (due or flags[i - 1] & _watched(side) != 0):
             before = state[_TRADES]
-            level = atr[t] if use_atr else np.nan
+            level = atr[i - 1] if use_atr else np.nan
             enter = not last and stale[i] == 0
-            _fills(flags[t], i, opening[i], time[i], enter, level, rules, books)
+            _fills(flags[i - 1], i, opening[i], time[i], enter, level, rules, books)
             older = older and state[_TRADES] == before
             side = state[_SIDE]
         if side != 0:
@@ -264,10 +260,10 @@ def walk(
             stopped = side * (worst - book[_STOP_LEVEL]) <= 0.0
             if accrues or stopped or side * (best - book[_TARGET_LEVEL]) >= 0.0:
                 _through_bar(i, older, market, rules, books)
-        if closes and ruined < 0 and (due or flags[i] & _watched(state[_SIDE]) != 0):
+        if closes and not ruined and (due or flags[i] & _watched(state[_SIDE]) != 0):
             level = atr[i] if use_atr else np.nan
-            moment = time[i] + plan[INTERVAL]
-            _fills(flags[i], i, closing[i], moment, not last, level, rules, books)
+            known = time[i] + plan[INTERVAL]
+            _fills(flags[i], i, closing[i], known, not last, level, rules, books)
         equity = book[_CASH] + book[_UNITS] * closing[i]
         if state[_SIDE] != 0:
             held += 1
@@ -277,9 +273,9 @@ def walk(
                 _leave(i, closing[i], END, rules, books)
                 equity = book[_CASH]
         if equity <= 0.0:
-            ruined = i if ruined < 0 else ruined
+            ruined = True
             book[_CASH] = equity = 0.0
         peak = max(peak, equity)
-        drawdown = max(drawdown, 1.0 - equity / peak)
+        drawdown = max(drawdown, (peak - equity) / peak)
         marks[i - first] = equity
     return state[_TRADES], drawdown, ruined, held
