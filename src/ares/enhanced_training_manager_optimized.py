@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from ares.backtest.costs import Costs, default_costs
 from ares.backtest.strategies import SmaCross
 from ares.core.identity import _make_hashable, seed_for
-from ares.core.settings import load_settings
+from ares.core.settings import Settings, load_settings
 from ares.learn.incremental import IncrementalTrainer
+from ares.market.bars import split_holdout
 from ares.market.memory import MemoryEfficientDataManager, MemoryManager
 from ares.market.sources import resolve
 from ares.market.streaming import StreamingDataProcessor
@@ -100,7 +101,7 @@ class EnhancedTrainingManagerOptimized:
     """Holds the tools of one configuration and runs the quick loop.
 
     Args:
-        config: Dict of sections, TOML or JSON file, or `Config`; None: defaults.
+        config: Dict of sections, TOML or JSON file, `Config`, or checked `Settings`; None: defaults.
         home: Workspace; default: `ARES_HOME`, else the working folder.
 
     Raises:
@@ -109,11 +110,12 @@ class EnhancedTrainingManagerOptimized:
 
     def __init__(
         self,
-        config: Config | Mapping[str, Any] | str | Path | None = None,
+        config: Config | Settings | Mapping[str, Any] | str | Path | None = None,
         *,
         home: str | Path | None = None,
     ) -> None:
-        self.config = load_settings(config).config
+        settings = config if isinstance(config, Settings) else load_settings(config)
+        self.config = settings.config
         self.workspace = Workspace.locate(home)
         options = self.config.computational_optimization
         memory = options.memory_management
@@ -123,6 +125,7 @@ class EnhancedTrainingManagerOptimized:
         self.cached_backtester: CachedBacktester | None = None
         self.progressive_evaluator: ProgressiveEvaluator | None = None
         self._bars: Bars | None = None
+        self._workers: ParallelBacktester | None = None
         self._stats: dict[str, Any] = {}
 
     def initialize(self) -> bool:
@@ -189,13 +192,17 @@ class EnhancedTrainingManagerOptimized:
         )
 
     def _load_and_optimize_data(self, symbol: str, exchange: str, timeframe: str) -> pd.DataFrame:
-        """The market as a frame in its smallest exact types; the tools are built on its bars."""
+        """The market as a frame in its smallest exact types.
+
+        The tools are built on its training range: no parameter point is tried on the holdout.
+        """
         bars = self.load_bars(symbol, exchange, timeframe)
-        self.use(bars)
+        self.use(split_holdout(bars, self.config.data.holdout)[0])
         return self.data_manager.optimize_dataframe(bars.to_frame())
 
     def use(self, bars: Bars, strategy: Any = None) -> None:
         """Build the cached backtester and the progressive evaluator on `bars`."""
+        self._close()
         self._bars = bars
         strategy = strategy or SmaCross()
         engine = EngineEvaluator(
@@ -207,7 +214,8 @@ class EnhancedTrainingManagerOptimized:
             objective=objective_of(self.config.search),
             n_blocks=self.config.search.blocks,
         )
-        inner: Any = ParallelBacktester(self.jobs, inner=engine) if self.jobs > 1 else engine
+        self._workers = ParallelBacktester(self.jobs, inner=engine) if self.jobs > 1 else None
+        inner: Any = self._workers or engine
         self.cached_backtester = CachedBacktester(
             bars,
             inner=inner,
@@ -230,8 +238,6 @@ class EnhancedTrainingManagerOptimized:
         Raises:
             AresError: as the steps it takes.
         """
-        from ares.market.bars import split_holdout
-
         self.initialize()
         bars = self.load_bars(symbol, exchange, timeframe)
         training, _ = split_holdout(bars, self.config.data.holdout)
@@ -246,7 +252,7 @@ class EnhancedTrainingManagerOptimized:
             SmaCross().space,
             self.config.search,
             seed=self._seed("search"),
-            patience=self.config.computational_optimization.early_stopping.patience,
+            patience=self._patience(),
         )
         model, weight, losses = self._train(training)
         self.fallbacks += found.fallbacks
@@ -313,12 +319,21 @@ class EnhancedTrainingManagerOptimized:
 
     def cleanup(self) -> None:
         """Let go of caches and bars, and close the cache's file."""
-        if self.cached_backtester is not None:
-            self.cached_backtester.close()
+        self._close()
         self.cached_backtester = None
         self.progressive_evaluator = None
         self._bars = None
         self.memory_manager.cleanup()
+
+    def _close(self) -> None:
+        if self.cached_backtester is not None:
+            self.cached_backtester.close()
+        if self._workers is not None:
+            self._workers.close()
+
+    def _patience(self) -> int | None:
+        options = self.config.computational_optimization.early_stopping
+        return options.patience if self.early_stopping else None
 
     def _seed(self, name: str) -> int:
         return seed_for(self.config.enhanced_training_manager.seed, name)

@@ -184,7 +184,7 @@ def make_dataset(
             where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
             remedy="Load more data, or shorten the horizon.",
         )
-    kept = thin(np.arange(len(labels.t0)), track.config.max_rows)
+    kept = _thinned(labels.t0, len(view.bars), track.config.max_rows)
     t0, t1 = view.base_row[labels.t0[kept]], view.base_row[labels.t1[kept]]
     return Dataset(
         track=track.name,
@@ -198,6 +198,16 @@ def make_dataset(
         net_return=labels.net_return[kept],
         n_candidates=len(labels.t0),
     )
+
+
+def _thinned(rows: Int64Array, n: int, max_rows: int) -> Int64Array:
+    """Positions of the rows that lie on an even grid of at most `max_rows` of the `n` bars.
+
+    The grid must not depend on how many decisions have a label: that is known only at the end.
+    """
+    grid = np.zeros(n, dtype=np.bool_)
+    grid[thin(np.arange(n, dtype=np.int64), max_rows)] = True
+    return np.flatnonzero(grid[rows]).astype(np.int64)
 
 
 def track_matrix(bars: Bars, track: Track, extra: Float64Array | None = None) -> Float64Array:

@@ -107,7 +107,8 @@ class TradingModel:
             One row per bar: `timestamp` (open of the bar; the decision is made at its close),
             `p_up`, `confidence`, `regime` (name; missing in warm-up), `action` (1 enter long, -1
             enter short, 0 do not enter) and `size` (fraction of equity where action is not 0).
-            Rows before `valid_from`, and rows with too little history, have NaN and action 0.
+            Rows before `valid_from`, and rows with too little history, have NaN and action 0;
+            where the analyst's side may not be traded, `confidence` is NaN.
 
         Raises:
             InputError: the bars are of another timeframe.
@@ -116,17 +117,16 @@ class TradingModel:
 
         self._check(bars)
         signals = self.signals(bars)
-        known = np.isfinite(signals.score)
-        if not in_sample:
-            known &= bars.timestamp >= self.valid_from
-        action = np.where(known, self.entries(signals), 0).astype(np.int8)
-        state = np.where(known, np.argmax(np.nan_to_num(signals.regimes), axis=1), -1)
+        given = np.full(len(bars), in_sample) | (bars.timestamp >= self.valid_from)
+        action = np.where(given, self.entries(signals), 0).astype(np.int8)
+        named = given & np.isfinite(signals.regimes).all(axis=1)
+        state = np.where(named, np.argmax(np.nan_to_num(signals.regimes), axis=1), -1)
         names = np.array([*self.regimes.names, None], dtype=object)
         return pd.DataFrame(
             {
                 "timestamp": pd.DatetimeIndex(bars.timestamp, tz="UTC"),
-                "p_up": np.where(known, signals.p_up, np.nan),
-                "confidence": np.where(known, signals.confidence, np.nan),
+                "p_up": np.where(given, signals.p_up, np.nan),
+                "confidence": np.where(given, signals.confidence, np.nan),
                 "regime": pd.Series(names[state], dtype="str"),
                 "action": action,
                 "size": np.where(action != 0, float(str(self.params.get("size", 1.0))), 0.0),
@@ -169,12 +169,15 @@ class TradingModel:
                 value=bars.timeframe,
                 remedy="Resample the bars, or train a model for their timeframe.",
             )
-        for name in ("symbol", "exchange", "calendar"):
-            mine, theirs = getattr(self, name), getattr(bars, name)
-            if mine != theirs:
-                _log.warning(
-                    "the model was trained on %s %s, the bars are of %s", name, mine, theirs
-                )
+        other = tuple(
+            f"{name} {getattr(bars, name)} instead of {getattr(self, name)}"
+            for name in ("symbol", "exchange", "calendar")
+            if getattr(self, name) != getattr(bars, name)
+        )
+        warned: set[tuple[str, ...]] = vars(self).setdefault("_warned", set())
+        if other and other not in warned:
+            warned.add(other)
+            _log.warning("the model was trained on another market: %s", ", ".join(other))
 
 
 def predict_track(

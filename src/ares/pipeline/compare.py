@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ares.core.identity import seed_for
 from ares.pipeline.walk import Market, buy_and_hold, daily, invested, trade
@@ -30,15 +33,15 @@ def compare_on_holdout(
     """
     opened = holdout.open()
     bars, start = opened.bars, opened.start
+    unbeaten = False
     if champion is not None:
-        while start < len(bars) and bars.timestamp[start] < champion.valid_from:
-            start += 1
-        if start >= len(bars):
-            champion, start = None, opened.start
+        later = max(start, int(np.searchsorted(bars.timestamp, champion.valid_from)))
+        unbeaten = later >= len(bars) - 1
+        champion, start = (None, start) if unbeaten else (champion, later)
     result = trade(bars, model.signals(bars).score, dict(model.params), market, start)
     day, returns = daily(result)
     held = buy_and_hold(bars, start, len(bars), day) * invested(result, model)
-    return ab_test(
+    report = ab_test(
         {"challenger": returns},
         buy_and_hold=held,
         champion=None if champion is None else _returns(champion, bars, market, start),
@@ -47,6 +50,13 @@ def compare_on_holdout(
         seed=seed_for(seed, "ab test"),
         days_per_year=bars.days_per_year,
     )
+    return _held(report) if unbeaten and report.decision == "promote" else report
+
+
+def _held(report: ABReport) -> ABReport:
+    """Without a day that the champion has not seen, nothing shows that it is beaten."""
+    reason = "the champion was trained on all of this holdout"
+    return replace(report, decision="hold", reasons=(*report.reasons, reason))
 
 
 def _returns(model: TradingModel, bars: Bars, market: Market, start: int) -> Float64Array:
