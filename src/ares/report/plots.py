@@ -1,0 +1,258 @@
+"""Plots as plain data: the page's own script draws them, in the colours of its theme.
+
+A colour is the name of one of the page's CSS variables, with an optional opacity after a colon:
+"accent", "grey:0.3". Identifiers are fixed, so that equal runs make equal pages.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ares.report.text import Html, clean, esc, number_of, tag
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from ares.core.types import Float64Array, Int64Array
+
+MAX_POINTS: Final = 4000
+_DIGITS: Final = 6
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot.
+
+    Attributes:
+        name: Identifier on the page.
+        label: What it shows, for those who cannot see it.
+        traces: As plotly.js takes them.
+        layout: What differs from the page's common layout.
+        height: In CSS pixels.
+        log: Whether a button switches the value axis to logarithms.
+    """
+
+    name: str
+    label: str
+    traces: list[dict[str, Any]]
+    layout: dict[str, Any] = field(default_factory=dict)
+    height: int = 320
+    log: bool = False
+
+
+def figure(plot: Plot) -> Html:
+    """The plot's place on the page, and its data."""
+    spec = {"data": plot.traces, "layout": plot.layout}
+    identifier = f"plot-{plot.name}"
+    parts = [
+        tag(
+            "div",
+            id=identifier,
+            class_="canvas",
+            role="img",
+            aria_label=plot.label,
+            style=f"height:{plot.height}px",
+        ),
+        Html(
+            f'<script type="application/json" data-plot="{esc(identifier)}">'
+            f"{script_json(spec)}</script>"
+        ),
+    ]
+    if plot.log:
+        button = tag("button", "Log axis", type="button", data_log=identifier, aria_pressed="false")
+        parts.insert(0, tag("div", button, class_="tools"))
+    return tag("figure", *parts)
+
+
+def script_json(value: object) -> str:
+    """JSON that can stand inside a script element: no `<`, `>`, `&` and no line separators."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def label(value: object) -> str:
+    """Text for inside a plot: plotly.js reads a little markup in it, so it is escaped."""
+    return html.escape(clean(value), quote=False).replace("%{", "% {")
+
+
+def slug(value: object) -> str:
+    """`value` as part of an identifier."""
+    return re.sub(r"[^a-z0-9]+", "-", str(value).lower()).strip("-") or "x"
+
+
+def numbers(values: Any) -> list[float | None]:
+    """Floats to six significant digits; None where not finite."""
+    array = np.asarray(values, dtype=np.float64)
+    return [float(f"{v:.{_DIGITS}g}") if np.isfinite(v) else None for v in array.tolist()]
+
+
+def dates(times: Any) -> list[str]:
+    """Times (UTC) as dates."""
+    return _times(times, "D")
+
+
+def minutes(times: Any) -> list[str]:
+    """Times (UTC) to the minute."""
+    return _times(times, "m")
+
+
+def decimate(values: Float64Array, limit: int = MAX_POINTS) -> Int64Array:
+    """Indices of at most about `limit` points that keep every bucket's extremes.
+
+    Args:
+        values: One per point; NaN is never an extreme unless its bucket has nothing else.
+        limit: Where there are no more points than this, all stay.
+    """
+    n = len(values)
+    if n <= limit:
+        return np.arange(n, dtype=np.int64)
+    width = -(-n // (limit // 2))
+    whole = n - n % width
+    blocks = values[:whole].reshape(-1, width)
+    start = np.arange(0, whole, width, dtype=np.int64)
+    low = start + np.argmin(np.where(np.isnan(blocks), np.inf, blocks), axis=1)
+    high = start + np.argmax(np.where(np.isnan(blocks), -np.inf, blocks), axis=1)
+    rest = values[whole:]
+    tail = [np.int64(0), np.int64(n - 1)]
+    if len(rest) and not np.isnan(rest).all():
+        tail += [np.int64(whole + np.nanargmin(rest)), np.int64(whole + np.nanargmax(rest))]
+    return np.unique(np.concatenate([low, high, np.array(tail, dtype=np.int64)]))
+
+
+def line(
+    x: Sequence[Any], y: Any, name: str, colour: str, *, width: float = 1.5, **more: Any
+) -> dict[str, Any]:
+    """A line trace."""
+    style = {"color": colour, "width": width, **more.pop("line", {})}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(x),
+        "y": numbers(y),
+        "name": label(name),
+        "line": style,
+        **more,
+    }
+
+
+def points(
+    x: Sequence[Any], y: Any, name: str, colour: str, *, size: float = 6, **more: Any
+) -> dict[str, Any]:
+    """A trace of markers."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(x),
+        "y": numbers(y),
+        "name": label(name),
+        "marker": {"color": colour, "size": size, **more.pop("marker", {})},
+        **more,
+    }
+
+
+def band(x: Sequence[Any], low: Any, high: Any, name: str, colour: str) -> list[dict[str, Any]]:
+    """The area between two lines."""
+    edge = {"width": 0, "color": colour}
+    return [
+        line(x, low, name, colour, width=0, showlegend=False, hoverinfo="skip"),
+        line(x, high, name, colour, line=edge, fill="tonexty", fillcolor=colour, hoverinfo="skip"),
+    ]
+
+
+def upright(x: Any, *, text: str = "", colour: str = "muted:0.55") -> tuple[dict[str, Any], ...]:
+    """A vertical line over the whole plot, and its text at the top (None where there is none)."""
+    shape = {
+        "type": "line",
+        "x0": x,
+        "x1": x,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "layer": "below",
+        "line": {"color": colour, "width": 1, "dash": "dot"},
+    }
+    if not text:
+        return (shape,)
+    words = {
+        "x": x,
+        "yref": "paper",
+        "y": 1,
+        "text": label(text),
+        "showarrow": False,
+        "xanchor": "left",
+        "yanchor": "top",
+        "font": {"size": 11, "color": "muted"},
+    }
+    return shape, words
+
+
+def drawdown(equity: Float64Array) -> Float64Array:
+    """Fall from the highest equity so far, the initial 1.0 included; 0 or negative."""
+    peak = np.maximum.accumulate(np.maximum(np.nan_to_num(equity, nan=1.0), 1.0))
+    return np.asarray(equity / peak - 1.0)
+
+
+def drawdown_plot(x: Any, equity: Float64Array, *, name: str, exact: bool = False) -> Plot:
+    """Drawdown as an area below zero.
+
+    Args:
+        x: Times, one per value of `equity`.
+        equity: Relative to the initial 1.0.
+        name: Identifier.
+        exact: Whether times are shown to the minute.
+    """
+    fall = drawdown(np.asarray(equity, dtype=np.float64))
+    kept = decimate(fall)
+    times = (minutes if exact else dates)(np.asarray(x)[kept])
+    trace = line(times, fall[kept], "Drawdown", "bad", width=1, fill="tozeroy", fillcolor="bad:0.2")
+    trace["hovertemplate"] = "%{y:.1%}<extra></extra>"
+    layout = {"yaxis": {"tickformat": ".0%", "rangemode": "tozero"}, "showlegend": False}
+    return Plot(name, "Drawdown over time", [trace], layout, height=200)
+
+
+def returns_histogram(returns: Float64Array, *, name: str) -> Plot:
+    """Returns per trade, in bins of equal width; far tails end in the outer bins."""
+    known = np.asarray([v for v in returns.tolist() if number_of(v) is not None])
+    low, high = np.quantile(known, (0.005, 0.995)) if len(known) else (-0.01, 0.01)
+    reach = max(abs(float(low)), abs(float(high)), 1e-6)
+    edges = np.linspace(-reach, reach, 41)
+    counts, _ = np.histogram(np.clip(known, -reach, reach), bins=edges)
+    middle = (edges[1:] + edges[:-1]) / 2
+    colours = ["good:0.75" if m > 0 else "bad:0.75" for m in middle.tolist()]
+    trace = {
+        "type": "bar",
+        "x": numbers(middle),
+        "y": counts.tolist(),
+        "marker": {"color": colours, "line": {"width": 0}},
+        "hovertemplate": "%{x:.2%}: %{y} trades<extra></extra>",
+    }
+    layout = {
+        "xaxis": {"tickformat": ".1%", "title": {"text": "net return of a trade"}},
+        "yaxis": {"title": {"text": "trades"}},
+        "bargap": 0.05,
+        "showlegend": False,
+        "hovermode": "closest",
+    }
+    return Plot(name, "Histogram of returns per trade", [trace], layout, height=260)
+
+
+def _times(times: Any, unit: str) -> list[str]:
+    array = np.asarray(times)
+    if array.dtype.kind != "M":
+        import pandas as pd
+
+        index: pd.DatetimeIndex = pd.DatetimeIndex(times)
+        index = index.tz_localize(None) if index.tz is not None else index
+        array = index.to_numpy()
+    text: list[str] = np.datetime_as_string(array.astype(f"datetime64[{unit}]")).tolist()
+    return [t.replace("T", " ") for t in text]
