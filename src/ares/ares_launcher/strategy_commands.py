@@ -70,6 +70,13 @@ def backtest(
         toolkit.costs_for(bars.calendar),
         toolkit.config,
     )
+    title = f"{chosen.name} on {bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars):,} bars"
+    _show_backtest(done, title, toolkit, as_json=as_json)
+
+
+def _show_backtest(
+    done: Any, title: str, toolkit: EnhancedTrainingManagerOptimized, *, as_json: bool
+) -> None:
     trades = done.run_dir / "trades.parquet"
     if as_json:
         emit(
@@ -88,7 +95,6 @@ def backtest(
         (name.replace("_", " "), _shown(name, value), _shown(name, done.twice.metrics[name]))
         for name, value in done.result.metrics.items()
     ]
-    title = f"{chosen.name} on {bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars):,} bars"
     table(title, ("metric", "costs once", "costs twice"), rows)
     _say_costs(toolkit, done.costs)
     if done.result.outcome.name != "OK":

@@ -48,7 +48,9 @@ def regime_timeframe(base: str, config: RegimeConfig) -> str:
     return config.timeframe or coarser(base)[1]
 
 
-def fit_regime_chain(bars: Bars, config: RegimeConfig, chain: Chain, seed: int) -> RegimeChain:
+def fit_regime_chain(
+    bars: Bars, config: RegimeConfig, chain: Chain, seed: int, *, max_gap: int
+) -> RegimeChain:
     """Fit one model per chunk on the bars that closed before it.
 
     Raises:
@@ -66,7 +68,8 @@ def fit_regime_chain(bars: Bars, config: RegimeConfig, chain: Chain, seed: int) 
                 where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} bars",
                 remedy="Load more data, or choose a shorter regimes.timeframe.",
             )
-        model = fit_regimes(coarse[:known], config, seed_for(seed, f"regimes {chunk}"))
+        stream = seed_for(seed, f"regimes {chunk}")
+        model = fit_regimes(coarse[:known], config, stream, max_gap=max_gap)
         models.append(model.match_to(models[-1]) if models else model)
     return RegimeChain(timeframe, tuple(models))
 

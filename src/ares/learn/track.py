@@ -13,17 +13,18 @@ import numpy as np
 
 from ares.core.errors import ConfigError, DataError
 from ares.core.types import readonly
-from ares.learn.features import FEATURES, compute_features
+from ares.learn.features import compute_features, feature_names
 from ares.learn.labels import barrier_width, triple_barrier
 from ares.learn.splits import thin, uniqueness
 from ares.market.resample import resample
-from ares.market.timeframe import coarser, default_horizons
+from ares.market.timeframe import coarser, default_horizons, timeframe_ns
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
     from ares.backtest.costs import Costs
     from ares.core.config import TrackConfig
-    from ares.core.types import Fill, Float64Array, Int8Array, Int64Array
+    from ares.core.types import BoolArray, Fill, Float64Array, Int8Array, Int64Array
+    from ares.learn.labels import Labels
     from ares.market.bars import Bars
 
 
@@ -49,6 +50,11 @@ class Track:
     horizon: int
     config: TrackConfig
     max_gap: int
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the market features that its models see, in the order of the matrix."""
+        return feature_names(timeframe_ns(self.timeframe))
 
 
 def analyst_track(base: str, config: TrackConfig, max_gap: int) -> Track:
@@ -93,11 +99,6 @@ def view_track(bars: Bars, track: Track) -> TrackView:
     coarse = resample(bars, track.timeframe)
     row = np.searchsorted(bars.close_time, coarse.close_time, side="right") - 1
     return TrackView(coarse, row.astype(np.int64))
-
-
-def feature_names() -> tuple[str, ...]:
-    """Names of the market features that models see, in the order of the matrix."""
-    return tuple(FEATURES)
 
 
 @register(schema=1)
@@ -162,21 +163,9 @@ def make_dataset(
     """
     view = view_track(bars, track)
     matrix = track_matrix(view.bars, track, extra)
-    width = barrier_width(view.bars, track.config.volatility_window, track.horizon, track.max_gap)
-    usable = np.isfinite(matrix).all(axis=1) & np.isfinite(width) & (view.base_row >= first)
+    usable = np.isfinite(matrix).all(axis=1) & (view.base_row >= first)
     sides = np.ones(len(view.bars), dtype=np.int8) if side is None else side
-    rows = np.flatnonzero(usable & (sides != 0))
-    labels = triple_barrier(
-        view.bars,
-        rows,
-        sides[rows],
-        up=width[rows] * track.config.upper,
-        down=width[rows] * track.config.lower,
-        horizon=track.horizon,
-        costs=costs,
-        fill=fill,
-        max_gap=track.max_gap,
-    )
+    labels = _labels(view.bars, track, usable & (sides != 0), sides, costs, fill)
     if not len(labels.t0):
         raise DataError(
             f"no decision of the {track.name} has features and a label",
@@ -188,15 +177,34 @@ def make_dataset(
     t0, t1 = view.base_row[labels.t0[kept]], view.base_row[labels.t1[kept]]
     return Dataset(
         track=track.name,
-        names=feature_names() + extra_names,
+        names=track.features + extra_names,
         rows=labels.t0[kept],
         t0=t0,
         t1=t1,
         X=np.ascontiguousarray(matrix[labels.t0[kept]]),
-        y=labels.y[kept],
+        y=np.asarray(labels.y if side is None else labels.paid, dtype=np.int8)[kept],
         weight=uniqueness(t0, t1),
         net_return=labels.net_return[kept],
         n_candidates=len(labels.t0),
+    )
+
+
+def _labels(
+    bars: Bars, track: Track, usable: BoolArray, sides: Int8Array, costs: Costs, fill: Fill
+) -> Labels:
+    """Triple-barrier labels of the usable decisions whose barriers have a width."""
+    width = barrier_width(bars, track.config.volatility_window, track.horizon, track.max_gap)
+    rows = np.flatnonzero(usable & np.isfinite(width))
+    return triple_barrier(
+        bars,
+        rows,
+        sides[rows],
+        up=width[rows] * track.config.upper,
+        down=width[rows] * track.config.lower,
+        horizon=track.horizon,
+        costs=costs,
+        fill=fill,
+        max_gap=track.max_gap,
     )
 
 
@@ -212,5 +220,5 @@ def _thinned(rows: Int64Array, n: int, max_rows: int) -> Int64Array:
 
 def track_matrix(bars: Bars, track: Track, extra: Float64Array | None = None) -> Float64Array:
     """Features at every close of the track's bars, float64 (n, k); NaN while they warm up."""
-    matrix = compute_features(bars, feature_names(), max_gap=track.max_gap).matrix
+    matrix = compute_features(bars, track.features, max_gap=track.max_gap).matrix
     return matrix if extra is None else np.hstack([matrix, extra])

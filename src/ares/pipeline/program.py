@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ares.learn.track import Track, analyst_track, feature_names, tactician_track
+from ares.learn.track import Track, analyst_track, tactician_track
 from ares.model.trading_model import TrackModel, TradingModel
 from ares.pipeline import steps
 from ares.pipeline.values import Recipe, Trained
@@ -46,7 +46,7 @@ def refit(runner: Runner, bars: Bars, recipe: Recipe, tools: Tools) -> Trained:
     analyst = analyst_track(bars.timeframe, r.analyst, r.max_gap)
     tactician = tactician_track(bars.timeframe, r.tactician, r.max_gap)
 
-    regimes = run(steps.classify_regimes, bars, r.regimes, r.splits, seed)
+    regimes = run(steps.classify_regimes, bars, r.regimes, r.splits, r.max_gap, seed)
     splits = run(steps.split_by_regime, bars, regimes, r.splits)
     labels = run(steps.label_analyst, bars, analyst, r.costs, fill)
     plain = run(steps.train_analysts, bars, analyst, labels, regimes, splits, seed)
@@ -121,7 +121,7 @@ def _final(
     assert specialists is not None  # noqa: S101  # fit_chain refuses to end without final models
     return TrackModel(
         timeframe=track.timeframe,
-        features=feature_names(),
+        features=track.features,
         specialists=specialists,
         stacker=ensemble.stackers[-1],
         calibrator=calibration.calibrators[-1],

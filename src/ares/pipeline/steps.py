@@ -88,11 +88,11 @@ def collect_data(loader: Loader, source: str, holdout: float) -> MarketData:
 
 @step(2, "market regime classification")
 def classify_regimes(
-    bars: Bars, config: RegimeConfig, splits: SplitConfig, seed: int
+    bars: Bars, config: RegimeConfig, splits: SplitConfig, max_gap: int, seed: int
 ) -> RegimeChain:
     """Fit a causal regime model before every chunk of the forward chain."""
     chain = forward_chain(len(bars), splits)
-    return fit_regime_chain(bars, config, chain, seed_for(seed, "regimes"))
+    return fit_regime_chain(bars, config, chain, seed_for(seed, "regimes"), max_gap=max_gap)
 
 
 @step(3, "regime data splitting")
