@@ -23,6 +23,7 @@ from ares.report.tables import (
 from ares.report.text import (
     DASH,
     Html,
+    cut,
     join,
     num,
     number_of,
@@ -53,7 +54,7 @@ def verdict(run: RunData) -> Card:
                 ("Sharpe, buy and hold", num(dig(metrics, "benchmark_sharpe")), ""),
                 ("Largest drawdown", pct(dig(metrics, "max_drawdown")), ""),
                 ("Trades", whole(dig(metrics, "n_trades")), ""),
-                ("Deflated Sharpe ratio", num(dig(metrics, "dsr"), 3), ""),
+                ("Deflated Sharpe ratio", cut(dig(metrics, "dsr")), ""),
                 ("p against buy and hold", p_value(dig(metrics, "p_value")), ""),
                 ("Time in the market", pct(dig(metrics, "exposure"), 0), ""),
                 ("Recommendation", sections.get("recommendation") or DASH, ""),

@@ -20,7 +20,7 @@ from ares.report.tables import (
     range_bar,
     table,
 )
-from ares.report.text import Html, join, num, number_of, p_value, pct, plural, tag, whole
+from ares.report.text import Html, cut, join, num, number_of, p_value, pct, plural, tag, whole
 
 if TYPE_CHECKING:
     from ares.report.run_data import RunData
@@ -146,7 +146,7 @@ def _of_evidence(evidence: Any) -> tuple[tuple[str, str, str], ...]:
         "there were none; below 0.05 counts as evidence."
     )
     return (
-        ("Deflated Sharpe ratio, out of sample", num(dig(evidence, "dsr"), 3), luck),
+        ("Deflated Sharpe ratio, out of sample", cut(dig(evidence, "dsr")), luck),
         ("p against buy and hold", p_value(dig(evidence, "p_value")), lead),
         ("Minimum track record", whole(track), never if number_of(track) is None else needed),
     )
@@ -172,10 +172,10 @@ def _of_search(search: Any) -> tuple[tuple[str, str, str], ...]:
         "for the search."
     )
     shortest = f"With fewer years, {trials} trials without skill show a Sharpe ratio of 1."
-    pbo = f"{num(dig(search, 'pbo', 'pbo'))} ± {num(dig(search, 'pbo', 'standard_error'))}"
+    pbo = f"{num(dig(search, 'pbo', 'probability'))} ± {num(dig(search, 'pbo', 'standard_error'))}"
     return (
-        ("Deflated Sharpe ratio of the winner", num(dig(search, "dsr"), 3), luck),
-        ("The same, by effective trials", num(dig(search, "dsr_effective"), 3), alike),
+        ("Deflated Sharpe ratio of the winner", cut(dig(search, "dsr")), luck),
+        ("The same, by effective trials", cut(dig(search, "dsr_effective")), alike),
         ("Best Sharpe ratio by luck", num(dig(search, "expected_max_sharpe")), best),
         ("Probability of backtest overfitting", pbo, halves),
         ("Superior predictive ability, p", p_value(dig(search, "spa", "consistent")), spa),

@@ -76,17 +76,23 @@ def pct(value: Any, digits: int = 1, *, sign: bool = False) -> str:
     return f"+{text}" if sign and found > 0 and not text.startswith(MINUS) else text
 
 
+def cut(value: Any, digits: int = 3) -> str:
+    """A number cut after `digits` decimals: what is below a threshold never reads as at it."""
+    found = number_of(value)
+    return DASH if found is None else num(math.floor(found * 10**digits) / 10**digits, digits)
+
+
 def whole(value: Any) -> str:
     """A count."""
     return num(value, 0)
 
 
 def p_value(value: Any) -> str:
-    """A probability with three decimals; never rounded to zero."""
+    """A probability with four decimals; never rounded to zero."""
     found = number_of(value)
     if found is None:
         return DASH
-    return "< 0.001" if 0.0 <= found < 0.001 else f"{found:.3f}"
+    return "< 0.0001" if 0.0 <= found < 1e-4 else f"{found:.4f}"
 
 
 def size(value: Any) -> str:
