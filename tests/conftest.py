@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from small_runs import Finished
+
     from ares.market.bars import Bars
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -39,3 +41,16 @@ def sample_bars() -> Bars:
     from ares.market.sources import sample
 
     return sample()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One small run of the whole pipeline, which no test may change."""
+    import small_runs
+
+    root = tmp_path_factory.mktemp("finished")
+    bars = small_runs.small_bars()
+    csv = small_runs.write_csv(bars, root / "bars.csv")
+    result = small_runs.train(root / "home", csv)
+    assert result.run_dir is not None
+    return small_runs.Finished(root / "home", csv, result.run_dir, result, bars)
