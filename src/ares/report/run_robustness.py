@@ -172,7 +172,10 @@ def _of_search(search: Any) -> tuple[tuple[str, str, str], ...]:
         "for the search."
     )
     shortest = f"With fewer years, {trials} trials without skill show a Sharpe ratio of 1."
-    pbo = f"{num(dig(search, 'pbo', 'probability'))} ± {num(dig(search, 'pbo', 'standard_error'))}"
+    pbo, spread = (num(dig(search, "pbo", key)) for key in ("probability", "standard_error"))
+    pbo = (
+        f"{pbo} ± {spread}" if number_of(dig(search, "pbo", "standard_error")) is not None else pbo
+    )
     return (
         ("Deflated Sharpe ratio of the winner", cut(dig(search, "dsr")), luck),
         ("The same, by effective trials", cut(dig(search, "dsr_effective")), alike),

@@ -46,13 +46,14 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Html:
     return tag("dl", items, class_="facts")
 
 
-def tiles(pairs: Iterable[tuple[str, object, str]]) -> Html:
-    """Headline numbers: name, value, and a class that colours it."""
+def tiles(pairs: Sequence[tuple[str, object, str]]) -> Html:
+    """Headline numbers in one or two rows: name, value, and a class that colours it."""
     items = join(
         tag("div", tag("dt", name), tag("dd", value, class_=f"value {tone}".strip()))
         for name, value, tone in pairs
     )
-    return tag("dl", items, class_="tiles")
+    across = len(pairs) if len(pairs) <= 6 else -(-len(pairs) // 2)
+    return tag("dl", items, class_="tiles", style=f"--across:{across}")
 
 
 def tone(value: Any) -> str:
