@@ -10,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from small_runs import Finished
-
     from ares.market.bars import Bars
+    from small_runs import Finished
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=30, **_COMMON)

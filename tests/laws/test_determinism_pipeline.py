@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from small_runs import artifacts, difference, only_run, train_apart
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from small_runs import Finished
 
 pytestmark = [pytest.mark.slow, pytest.mark.laws]
@@ -28,6 +29,8 @@ ENVIRONMENTS = {
 def test_environment_and_workers_do_not_reach_the_artifacts(
     finished: Finished, tmp_path: Path
 ) -> None:
+    compiled = os.environ.get("NUMBA_CACHE_DIR") or str(Path.home() / ".cache")
+
     def one(item: tuple[str, tuple[dict[str, str], int, str]]) -> tuple[str, list[str]]:
         name, (environ, jobs, caching) = item
         folder = tmp_path / name.replace(" ", "_").replace(",", "")
@@ -37,7 +40,7 @@ def test_environment_and_workers_do_not_reach_the_artifacts(
             finished.csv,
             f"computational_optimization.parallelization.max_workers={jobs}",
             f"enhanced_training_manager.enable_caching={caching}",
-            environ={"HOME": str(folder), **environ},
+            environ={"HOME": str(folder), "NUMBA_CACHE_DIR": compiled, **environ},
             cwd=folder / "elsewhere",
         )
         assert done.returncode == 0, done.stderr
@@ -45,7 +48,7 @@ def test_environment_and_workers_do_not_reach_the_artifacts(
         return name, difference(artifacts(finished.run_dir), found)
 
     with ThreadPoolExecutor(2) as pool:
-        assert dict(pool.map(one, ENVIRONMENTS.items())) == dict.fromkeys(ENVIRONMENTS, [])
+        assert dict(pool.map(one, ENVIRONMENTS.items())) == {name: [] for name in ENVIRONMENTS}
 
 
 def test_another_seed_is_another_run(finished: Finished, tmp_path: Path) -> None:

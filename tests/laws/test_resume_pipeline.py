@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
 from small_runs import artifacts, difference, only_run, train_apart
 
 if TYPE_CHECKING:

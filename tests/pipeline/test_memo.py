@@ -7,15 +7,15 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 import small_runs
 from small_runs import artifacts, difference, train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from small_runs import Finished
-
     from ares.enhanced_training_manager import TrainingResult
+    from small_runs import Finished
 
 pytestmark = pytest.mark.slow
 

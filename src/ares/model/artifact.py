@@ -150,7 +150,10 @@ def _value(node: Any, files: Mapping[str, bytes]) -> Any:
         return node
     if "type" in node:
         cls = _TYPES[node["type"]]
-        return cls(**{key: _value(item, files) for key, item in node["fields"].items()})
+        built = cls(**{key: _value(item, files) for key, item in node["fields"].items()})
+        if isinstance(built, BoostedTrees):
+            _ = built.shape  # the structure is checked now, not at the first prediction
+        return built
     if "array" in node:
         flat = np.array([float(item) for item in node["data"]], dtype=node["array"])
         return flat.reshape(node["shape"])
