@@ -35,14 +35,20 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"ares {version('ares-trainer')}")
+        raise typer.Exit
+
+
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and end.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and end.", is_eager=True, callback=_version
+        ),
     ] = False,
 ) -> None:
     """From market bars to a trading model you can believe in."""
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"ares {installed('ares-trainer')}")
-        raise typer.Exit
