@@ -103,6 +103,16 @@ def test_float32_columns_get_their_exact_decimals_back(units, decimals):
     assert Bars.from_frame(small, **keep).digest == Bars.from_frame(df, **keep).digest
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_stale_note_on_decimals_changes_no_value(dtype):
+    # attrs survive assignments, so a note may outlive the numbers it was written for.
+    df = frame().assign(close=lambda d: d["close"] + 0.0123).astype({"close": dtype})
+    df.attrs["decimals"] = {"close": 2, "open": 0, "high": "2"}
+    raw = raw_from_frame(df)
+    np.testing.assert_array_equal(raw.close, df["close"].to_numpy(dtype=np.float64))
+    np.testing.assert_array_equal(raw.open, df["open"])
+
+
 def test_what_cannot_be_restored_stays():
     values = np.array([1e300, 0.5])
     np.testing.assert_array_equal(restore_decimals(values, 2), values)

@@ -17,7 +17,7 @@ from ares.market.columns import (
     check_width,
     named_layout,
 )
-from ares.market.frames import restore_decimals
+from ares.market.frames import exact_of_float32
 from ares.market.raw import NO_TIME
 from ares.market.table import ZONED, Table, as_array, guarded
 
@@ -259,7 +259,7 @@ def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Ta
             column = table.column(by_name[role])
             numbers = as_array(column.cast(pa.float64()))
             if by_name[role] in decimals and pa.types.is_float32(column.type):
-                numbers = restore_decimals(numbers, decimals[by_name[role]])
+                numbers = exact_of_float32(numbers, decimals[by_name[role]])
             values[role] = numbers
         times = _times(table.column(by_name["timestamp"]))
     return Table(timestamp=times, numbers=values, where=where)

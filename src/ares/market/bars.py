@@ -181,7 +181,8 @@ class Bars:
         Args:
             df: Columns open, high, low, close, volume (any case) and the open time as a column
                 timestamp, date, datetime, time or open_time, or as the index. Times without a
-                zone are UTC. Columns named in `df.attrs["decimals"]` get their exact float64 back.
+                zone are UTC. float32 columns named in `df.attrs["decimals"]` get
+                their exact float64 back, unless they were computed with since.
             symbol: What is traded.
             exchange: Where it is traded.
             timeframe: Interval of the rows, "1m" to "1w".

@@ -46,8 +46,8 @@ def raw_from_frame(df: pd.DataFrame, *, name: str = "") -> RawBars:
         series = columns[column]
         values[column], texts = numbers_of(series)
         digits = decimals.get(series.name) if isinstance(decimals, dict) else None
-        if digits is not None:
-            values[column] = restore_decimals(values[column], int(digits))
+        if series.dtype == np.float32 and isinstance(digits, int):
+            values[column] = exact_of_float32(values[column], digits)
         problems.extend(CellProblem(row, column, text) for row, text in texts)
     return RawBars(
         timestamp=timestamp,
@@ -144,6 +144,18 @@ def numbers_of(series: pd.Series[Any]) -> tuple[Float64Array, list[tuple[int, st
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     unreadable = np.flatnonzero(np.isnan(values) & series.notna().to_numpy())
     return values, [(int(row), str(series.iloc[row])) for row in unreadable[:_PROBLEMS]]
+
+
+def exact_of_float32(values: Float64Array, decimals: int) -> Float64Array:
+    """What float32 numbers stood for before they were made from decimals of `decimals` digits.
+
+    The note on decimals may be older than the numbers: where one of them is not the float32 of
+    such a decimal, the column was computed since, and stays as it is.
+    """
+    exact = restore_decimals(values, decimals)
+    with np.errstate(over="ignore"):
+        same = np.array_equal(exact.astype(np.float32), values.astype(np.float32), equal_nan=True)
+    return exact if same else values
 
 
 def restore_decimals(values: Float64Array, decimals: int) -> Float64Array:

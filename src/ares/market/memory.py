@@ -17,7 +17,7 @@ import numpy as np
 from ares.core.errors import ConfigError, DataError
 from ares.market.arrowfile import DECIMALS_KEY, check_footer, check_parquet_frame, decimals_of
 from ares.market.budget import memory_limit, parse_size
-from ares.market.frames import restore_decimals
+from ares.market.frames import exact_of_float32
 from ares.market.shrink import smaller
 from ares.market.table import guarded
 from ares.store.atomic import write_atomic
@@ -95,7 +95,7 @@ class MemoryEfficientDataManager:
         """The exact float64 columns of a frame that `optimize_dataframe` made."""
         decimals = df.attrs.get(DECIMALS, {})
         exact = {
-            name: restore_decimals(df[name].to_numpy(dtype=np.float64), places)
+            name: exact_of_float32(df[name].to_numpy(dtype=np.float64), places)
             for name, places in decimals.items()
             if name in df.columns and df[name].dtype == np.float32
         }
