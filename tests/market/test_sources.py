@@ -182,3 +182,13 @@ def test_old_copies_are_pruned(tmp_path, workspace, monkeypatch):
     for n in range(6):
         load_files(workspace, csv_file(tmp_path / f"{n}.csv", 10 + n), **MARKET)
     assert len(list((workspace.private / "copies").glob(f"*/{MANIFEST}"))) == 3
+
+
+def test_loading_a_dataset_compiles_nothing():
+    """numba and pandas take a second each to import; the door needs numba, a dataset neither."""
+    code = (
+        "import ares, sys; ares.load_bars; import ares.market.datasets;"
+        "print(sorted({'numba', 'pandas', 'scipy', 'pyarrow'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
-from ares.kernels.quality import bad_prints
 from ares.market.calendars import Calendar, infer_calendar, parse_calendar
 from ares.market.faults import (
     describe_impossible_row,
@@ -164,6 +163,8 @@ def _judge_prints(raw: RawBars, rows: Int64Array, rules: DoorRules, notes: _Note
     Raises:
         DataError: there is a bad print, and they are refused.
     """
+    from ares.kernels.quality import bad_prints  # numba costs a second, a dataset needs none
+
     columns = [np.ascontiguousarray(getattr(raw, name)[rows]) for name in COLUMNS[:5]]
     window = max(6 * HOUR, 3 * rules.interval)
     reference = bad_prints(*columns, window, rules.max_print)
