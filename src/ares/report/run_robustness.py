@@ -20,7 +20,7 @@ from ares.report.tables import (
     range_bar,
     table,
 )
-from ares.report.text import Html, cut, join, num, number_of, p_value, pct, plural, tag, whole
+from ares.report.text import DASH, Html, cut, join, num, number_of, p_value, pct, plural, tag, whole
 
 if TYPE_CHECKING:
     from ares.report.run_data import RunData
@@ -136,10 +136,11 @@ def _of_evidence(evidence: Any) -> tuple[tuple[str, str, str], ...]:
     never = (
         f"No number of days like these makes a Sharpe ratio above zero credible; there are {days}."
     )
-    candidates = plural(dig(evidence, "n_validated"), "validated candidate")
+    candidates = number_of(dig(evidence, "n_validated"))
+    chance = "zero" if candidates == 1 else f"what luck gives to the best of {whole(candidates)}"
     luck = (
-        "Probability that the true Sharpe ratio is above what luck alone gives to the best of "
-        f"{candidates}; 0.95 and more counts as evidence."
+        f"Probability that the true Sharpe ratio is above {chance}; 0.95 and more counts as "
+        f"evidence. {plural(candidates, 'candidate')} validated."
     )
     lead = (
         "How often resampled days would show such a lead over buy and hold at the same exposure if "
@@ -148,7 +149,11 @@ def _of_evidence(evidence: Any) -> tuple[tuple[str, str, str], ...]:
     return (
         ("Deflated Sharpe ratio, out of sample", cut(dig(evidence, "dsr")), luck),
         ("p against buy and hold", p_value(dig(evidence, "p_value")), lead),
-        ("Minimum track record", whole(track), never if number_of(track) is None else needed),
+        (
+            "Minimum track record",
+            plural(track, "day") if number_of(track) is not None else DASH,
+            never if number_of(track) is None else needed,
+        ),
     )
 
 

@@ -30,6 +30,7 @@ def search(run: RunData) -> Card:
     value = _values(frame["value"])
     known = np.isfinite(value)
     lost = int(np.count_nonzero(frame["status"].astype(str).to_numpy(dtype=object) == "failed"))
+    stopped = bool(np.isfinite(_revealed(frame, value)).any())
     lead = (
         f"{plural(len(frame), 'trial')}, {plural(int(known.sum()), 'score')} in full; the score is "
         "the penalised objective over the training range. The more is tried, the better the best "
@@ -48,13 +49,19 @@ def search(run: RunData) -> Card:
         ),
         part("Score by trial", plots.figure(_by_number(frame, value))),
         part("Score by parameter", small) if small else Html(),
-        note(
-            "Hollow points were stopped early and show what they had reached. "
-            + (f"{plural(lost, 'trial')} had no score (too few trades, or ruin)." if lost else "")
-        ),
+        _note(stopped, lost),
         bullets(rows(run.steps[12], "notes")),
     ]
     return Card("search", "Parameter search", "Search", join(body), lead)
+
+
+def _note(stopped: bool, lost: int) -> Html:
+    sentences = []
+    if stopped:
+        sentences.append("Hollow points were stopped early and show what they had reached.")
+    if lost:
+        sentences.append(f"{plural(lost, 'trial')} had no score (too few trades, or ruin).")
+    return note(" ".join(sentences)) if sentences else Html()
 
 
 def _by_number(frame: pd.DataFrame, value: Any) -> plots.Plot:
