@@ -60,7 +60,7 @@ def volatile(run: RunData) -> Html:
             facts(
                 (
                     ("Run", info.get("run_id") or DASH),
-                    ("Started", str(info.get("started") or DASH)),
+                    ("Started (UTC)", str(info.get("started") or DASH)[:19].replace("T", " ")),
                     ("Took", seconds(info.get("seconds"))),
                     ("Peak memory", size(dig(info, "memory", "peak_bytes"))),
                     ("Memory budget", size(dig(info, "memory", "budget_bytes"))),
