@@ -99,28 +99,26 @@ def refuse_other_timeframe(times: Int64Array, interval: int, where: str) -> None
 
     Raises:
         DataError: most bars open before the bar above them has closed, or no two bars are
-            neighbours and many are apart by one same longer timeframe.
+            neighbours and many are apart by one same longer time.
     """
     distance = np.diff(times)
     if len(distance) == 0:
         return
     too_close = 2 * np.count_nonzero(distance < shortest_distance(interval)) > len(distance)
-    nearest = int(distance.min())
-    at_nearest = np.count_nonzero(distance == nearest)
-    too_far = (
-        nearest in TIMEFRAMES.values()
-        and nearest > interval
-        and len(distance) >= _ENOUGH
-        and 5 * at_nearest > 2 * len(distance)
-    )
-    if not too_close and not too_far:
+    apart = len(distance) >= _ENOUGH and int(distance.min()) > interval
+    if not too_close and not apart:
         return
     values, counts = np.unique(distance, return_counts=True)
-    usual = timeframe_name(int(values[counts.argmax()]))
+    usual = int(values[counts.argmax()])
+    name = timeframe_name(usual)
+    known = usual in TIMEFRAMES.values()
+    every_second = usual == 2 * interval and not known  # a thin market, as far as one can tell
+    if not too_close and (every_second or 5 * int(counts.max()) <= 2 * len(distance)):
+        return
     raise DataError(
         f"the rows must be bars of the timeframe {timeframe_name(interval)}, but most open"
-        f" {usual} apart (from {time_text(int(times[0]))})",
+        f" {name} apart (from {time_text(int(times[0]))})",
         value=timeframe_name(interval),
         where=where,
-        remedy=f"Is the timeframe {usual}?",
+        remedy=f"Is the timeframe {name}?" if known else f"Timeframes: {', '.join(TIMEFRAMES)}.",
     )
