@@ -322,5 +322,35 @@ def test_a_report_reads_well():
     text = "\n".join(report.lines())
     assert "out_of_order: 1 (sorted)\n    2020-09-13T12:30:00Z (row 4)" in text
     assert "duplicates: 1 (collapsed)" in text
-    assert "gaps: 1 (listed)\n    2020-09-13T12:28:00Z to 2020-09-13T12:30:00Z: 1 bars" in text
+    assert (
+        "gaps: 1 (listed; the longest first)\n    2020-09-13T12:28:00Z to 2020-09-13T12:30:00Z: 1 bars"
+        in text
+    )
     assert not report.clean
+
+
+@pytest.mark.parametrize(
+    ("minutes", "timeframe"), [(10, "1m"), (7, "1m"), (90, "1h"), (31 * 1440, "1d")]
+)
+def test_rows_of_an_unknown_longer_timeframe_are_not_bars_of_a_shorter_one(minutes, timeframe):
+    rows = [(START_MS + k * minutes * MINUTE_MS, 100, 120, 90, 110, 1) for k in range(40)]
+    with pytest.raises(DataError, match="but most open (10m|7m|90m|31d) apart.*Timeframes: 1m, 3m"):
+        check_bars(raw_of(rows), **{**MARKET, "timeframe": timeframe})
+
+
+def test_a_coarse_file_does_not_hide_among_fine_ones():
+    fine = [(START_MS + k * MINUTE_MS, 100, 120, 90, 110, 1) for k in range(2000)]
+    coarse = [(START_MS + (3000 + 5 * k) * MINUTE_MS, 100, 120, 90, 110, 1) for k in range(40)]
+    parts = [raw_of(fine, files=("1m.csv",)), raw_of(coarse, files=("5m.csv",))]
+    with pytest.raises(DataError, match="5m.csv: .*timeframe 1m, but most open 5m apart"):
+        check_bars(RawBars.concat(parts), **MARKET)
+
+
+def test_the_longest_gaps_are_named_first():
+    steps = [1] * 50 + [2] * 20 + [500] + [3] * 5 + [90]
+    times = START_MS + MINUTE_MS * np.cumsum(steps)
+    _, report = check_bars(raw_of([(t, 100, 120, 90, 110, 1) for t in times]), **MARKET)
+    (finding,) = (f for f in report.findings if f.kind == "gaps")
+    missing = [int(e.split(": ")[1].split()[0]) for e in finding.examples]
+    assert missing == [499, 89, 2, 2, 2, 2, 2, 1, 1, 1]
+    assert (report.gaps, report.missing_bars) == (27, 20 + 499 + 10 + 89)

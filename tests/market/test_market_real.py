@@ -90,6 +90,7 @@ def test_bad_prints_of_2013_are_named_and_gone(shared_data):
     assert finding.examples[0] == (
         "2013-04-10T17:36:00Z low 19.9, recent median close 226.499 (row 4049, column low)"
     )
+    assert len(finding.examples) == len(expected)  # each one is named
     whole = Bars.from_frame(frame, **BTC, bad_prints="keep")
     assert len(whole) == len(frame)
     assert whole.quality.bad_prints == len(expected)

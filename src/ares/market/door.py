@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ares.market")
 
-EXAMPLES: Final = 5
+EXAMPLES: Final = 10
 STALE_WINDOW: Final = 250
 STALE_SHARE: Final = 0.2
 OVERNIGHT_MOVE: Final = 0.3
@@ -122,6 +122,7 @@ def clean(raw: RawBars, rules: DoorRules) -> tuple[Cleaned, QualityReport]:
     distinct = times[is_new]
     notes.add("duplicates", order[~is_new], "collapsed", notes.row)
     refuse_other_timeframe(distinct, rules.interval, ", ".join(raw.files) or "data")
+    _refuse_mixed_timeframes(raw, rules.interval)
     calendar = rules.calendar or infer_calendar(distinct, rules.interval)
     notes.count_times(distinct, rules.interval, calendar)
 
@@ -136,6 +137,17 @@ def clean(raw: RawBars, rules: DoorRules) -> tuple[Cleaned, QualityReport]:
         bars=len(kept), distinct=distinct, calendar=calendar, inferred=rules.calendar is None
     )
     return Cleaned(columns, decimal_step([columns[name] for name in PRICES]), gaps), report
+
+
+def _refuse_mixed_timeframes(raw: RawBars, interval: int) -> None:
+    """Judge the distances of every file by itself: a few coarse bars hide among many fine ones."""
+    if raw.file_of_row is None:
+        return
+    starts = np.flatnonzero(np.diff(raw.file_of_row, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(raw)], strict=True):
+        times = np.unique(raw.timestamp[start:stop])
+        name = raw.files[int(raw.file_of_row[start])]
+        refuse_other_timeframe(times[times != NO_TIME], interval, name)
 
 
 def _collapse(raw: RawBars, rows: Int64Array, notes: _Notes) -> Int64Array:
@@ -230,7 +242,13 @@ class _Notes:
         def between(k: int) -> str:
             return f"{time_text(int(distinct[k]))} to {time_text(int(distinct[k + 1]))}"
 
-        self.add("gaps", absent, "listed", lambda k: f"{between(k)}: {missing[k]} bars missing")
+        longest = absent[np.argsort(-missing[absent], kind="stable")]
+        self.add(
+            "gaps",
+            longest,
+            "listed; the longest first",
+            lambda k: f"{between(k)}: {missing[k]} bars missing",
+        )
         self.add("missing_bars", (), "none invented", str, count=int(missing.sum()))
         close = np.flatnonzero(np.diff(distinct) < shortest_distance(interval))
         self.add("overlapping", close, "kept", between)
