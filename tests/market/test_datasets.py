@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import zoneinfo
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ares.core.errors import ArtifactError, BusyError, DataError, InputError, StoreError
+from ares.core.errors import (
+    ArtifactError,
+    BusyError,
+    ConfigError,
+    DataError,
+    InputError,
+    StoreError,
+)
 from ares.market import datasets
 from ares.market.datasets import (
     has_dataset,
@@ -280,3 +289,52 @@ def test_a_broken_file_changes_nothing(tmp_path, workspace):
     with pytest.raises(DataError):
         import_files(workspace, tmp_path / "b.csv", **MARKET)
     assert tree(folder) == before
+
+
+def session_file(path: Path, days) -> Path:
+    """Hours of New York sessions (09:00 to 16:00) of the given dates."""
+    zone = zoneinfo.ZoneInfo("America/New_York")
+    rows = (
+        f"{dt.datetime(*map(int, day.split('-')), hour, tzinfo=zone).isoformat()},9,10,8,9,1\n"
+        for day in np.datetime_as_string(np.asarray(days, dtype="datetime64[D]"))
+        for hour in range(9, 16)
+    )
+    path.write_text(HEADER + "".join(rows))
+    return path
+
+
+def test_an_inferred_calendar_is_inferred_again_from_all_bars(tmp_path, workspace):
+    """Two days look like 24/7 and a summer like UTC; the dataset must not stay with that."""
+    market = {"symbol": "SPY", "exchange": "arca", "timeframe": "1h"}
+    spans = (
+        ("2023-05-02", "2023-05-04"),
+        ("2023-05-02", "2023-08-01"),
+        ("2023-08-01", "2024-02-01"),
+    )
+    files = []
+    for start, end in spans:
+        days = np.arange(start, end, dtype="datetime64[D]")
+        files.append(session_file(tmp_path / f"{start}-{end}.csv", days[np.is_busday(days)]))
+    found = []
+    for file in files:
+        import_files(workspace, file, **market)
+        bars = load_dataset(workspace, "SPY", "arca", "1h")
+        found.append((bars.calendar, bars.quality.calendar_inferred, len(bars.gaps)))
+    assert found == [
+        ("24/7", True, 1),
+        ("session:UTC 13:00-20:00", True, 0),
+        ("session:America/New_York 09:00-16:00", True, 0),
+    ]
+    assert load_dataset(workspace, "SPY", "arca", "1h") == load_bars(files, **market)
+    declared = "session:America/New_York 09:00-16:00"
+    again = import_files(workspace, files[0], options={"calendar": declared}, **market)
+    assert again.changed  # not a bar, but the calendar is declared from now on
+    import_files(workspace, files[1], **market)
+    bars = load_dataset(workspace, "SPY", "arca", "1h")
+    assert (bars.calendar, bars.quality.calendar_inferred) == (declared, False)
+
+
+def test_an_unknown_timeframe_is_answered_with_the_known_ones(tmp_path, workspace):
+    file = csv_file(tmp_path / "a.csv", range(30))
+    with pytest.raises(ConfigError, match="timeframe: a timeframe must be one of 1m, .*got '1M'"):
+        import_files(workspace, file, **{**MARKET, "timeframe": "1M"})

@@ -16,6 +16,7 @@ from ares.core.errors import ArtifactError, DataError
 from ares.core.identity import fingerprint
 from ares.market.bars import check_bars
 from ares.market.columns import declared_columns
+from ares.market.door import EXAMPLES
 from ares.market.files import cut, load_bars, source_files
 from ares.market.partitions import (
     MANIFEST,
@@ -30,6 +31,7 @@ from ares.market.partitions import (
 )
 from ares.market.raw import COLUMNS, RawBars
 from ares.market.table import guarded
+from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import parse_timerange
 from ares.store.locks import FileLock
 
@@ -46,7 +48,6 @@ _log = logging.getLogger("ares.market.datasets")
 
 _LOCK: Final = ".lock"
 _WAIT_SECONDS: Final = 30.0
-_EXAMPLES: Final = 5
 # What one import found in its rows; the merged rows can no longer say it.
 _ROW_COUNTS: Final = (
     "rows",
@@ -113,15 +114,18 @@ def import_files(
         exchange: Where it is traded.
         timeframe: Interval of the rows.
         columns: As `load_bars`.
-        options: As `load_bars`; the calendar of an existing dataset stays unless one is given.
+        options: As `load_bars`. A calendar that was declared once stays until another one is; an
+            inferred one is inferred again from all bars, since the first ones may tell little.
 
     Raises:
         DataError: As `load_bars`, or the files are adjusted otherwise than the dataset.
+        ConfigError: As `load_bars`.
         BusyError: Another process has been writing the dataset for half a minute.
         StoreError: The workspace cannot be written; the dataset is then as it was.
     """
+    timeframe_ns(timeframe)
     door: DoorOptions = {**(options or {})}
-    declared = door.get("calendar") is not None
+    calendar = door.get("calendar")
     folder = workspace.dataset(exchange, symbol, timeframe)
     sources = tuple(file_digest(path) for path in source_files(paths))
     record_key = (sources, fingerprint((declared_columns(columns), dict(door))))
@@ -134,7 +138,9 @@ def import_files(
             if (last.sources, last.options) == record_key:
                 return ImportResult(manifest.rows, manifest.rows, False, last.quality, folder)
             _check_adjusted(manifest, door, folder)
-            door = {**door, "calendar": door.get("calendar") or manifest.calendar}
+            door = {**door, "calendar": calendar or manifest.calendar}
+            if calendar is None and not manifest.quality.calendar_inferred:
+                calendar = manifest.calendar
         new = load_bars(
             paths, symbol=symbol, exchange=exchange, timeframe=timeframe, columns=columns, **door
         )
@@ -142,8 +148,8 @@ def import_files(
         if old is None:
             write_bars(folder, new, (record,))
             return ImportResult(0, len(new), True, record.quality, folder)
-        merged = _merged(old[1], new, door, declared=declared)
-        changed = merged.digest != old[1].digest
+        merged = _merged(old[1], new, {**door, "calendar": calendar})
+        changed = _identity(merged) != _identity(old[1])
         if changed:
             write_bars(folder, merged, (*old[0].imports, record))
     return ImportResult(len(old[1]), len(merged), changed, record.quality, folder)
@@ -293,7 +299,12 @@ def _check_names(manifest: Manifest, names: tuple[str, str, str], folder: Path) 
         raise ArtifactError("the folder holds another dataset", where=str(folder), value=found)
 
 
-def _merged(old: Bars, new: Bars, door: DoorOptions, *, declared: bool) -> Bars:
+def _identity(bars: Bars) -> tuple[str, bool]:
+    """What makes a dataset another one: its bars, and whether its calendar was declared."""
+    return bars.digest, report_of(bars).calendar_inferred
+
+
+def _merged(old: Bars, new: Bars, door: DoorOptions) -> Bars:
     """Bars of both; where they conflict, the new ones. The report adds up what both showed."""
     parts = [
         RawBars(**{name: getattr(bars, name) for name in COLUMNS}, files=(label,))
@@ -306,8 +317,6 @@ def _merged(old: Bars, new: Bars, door: DoorOptions, *, declared: bool) -> Bars:
         timeframe=new.timeframe,
         **door,
     )
-    if not declared:
-        seam = dataclasses.replace(seam, calendar_inferred=report_of(old).calendar_inferred)
     return dataclasses.replace(merged, quality=_added(report_of(old), report_of(new), seam))
 
 
@@ -321,6 +330,6 @@ def _added(old: QualityReport, new: QualityReport, seam: QualityReport) -> Quali
     for kind in _ROW_COUNTS:
         same = [f for r in reports for f in r.findings if f.kind == kind]
         if same and counts[kind]:
-            examples = tuple(e for f in same for e in f.examples)[:_EXAMPLES]
+            examples = tuple(e for f in same for e in f.examples)[:EXAMPLES]
             findings.append(dataclasses.replace(same[0], count=counts[kind], examples=examples))
     return dataclasses.replace(seam, **counts, findings=tuple(findings))
