@@ -59,18 +59,19 @@ def find_source(config: DataConfig, workspace: Workspace, load: Callable[[], Bar
     else:
         load()  # it says what is missing and how to load it
         content, described = ("unknown",), "unknown"
-    loader = Loader(lambda: without_folders(load(), files))
+    loader = Loader(lambda: without_names(load(), files))
     return Source(fingerprint((content, how)), loader, described)
 
 
-def without_folders(bars: Bars, files: list[Path]) -> Bars:
-    """Name files in the quality report without their folders: results do not depend on paths."""
+def without_names(bars: Bars, files: list[Path]) -> Bars:
+    """Number the files in the quality report: results do not depend on what files are called."""
     if bars.quality is None:
         return bars
 
     def shorten(text: str) -> str:
-        for path in files:
-            text = text.replace(str(path), path.name)
+        for number, path in enumerate(files, start=1):
+            name = f"file {number}"
+            text = text.replace(str(path), name).replace(path.name, name)
         return text
 
     findings = tuple(

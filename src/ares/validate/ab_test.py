@@ -232,6 +232,10 @@ def _sentence(found: Comparison, level: float, verdict: str, p_value: float) -> 
 def _power_statement(first: Comparison, days: int) -> str:
     if math.isnan(first.detectable):
         return f"{days} days are too few to test anything."
+    if first.detectable == 0.0:
+        return (
+            f"The difference to {first.opponent} is the same on all {days} days: no test is made."
+        )
     text = (
         f"{days} days detect a difference of {first.detectable:.1%} a year to {first.opponent}"
         f" with a power of {POWER:.0%}"
