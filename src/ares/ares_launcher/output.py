@@ -137,12 +137,14 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     from rich.table import Table
 
     body = [[printable(str(cell)) for cell in row] for row in rows]
-    shown = Table(title=title or None, title_justify="left", header_style="bold")
+    shown = Table(header_style="bold")
     for index, name in enumerate(header):
         numeric = bool(body) and all(_is_number(row[index]) for row in body)
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in body:
         shown.add_row(*(_escape(cell) for cell in row))
+    if title:
+        say(title)
     console().print(shown)
 
 

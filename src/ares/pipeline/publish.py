@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import shutil
-import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -17,14 +16,14 @@ from ares.core.errors import AresError, StoreError
 from ares.core.identity import fingerprint
 from ares.core.settings import shaping_values, to_toml
 from ares.model.artifact import load_model, model_files
+from ares.pipeline.folder import publish_files
 from ares.pipeline.runlog import RunLog
 from ares.pipeline.summaries import iso, plain
 from ares.pipeline.values import Tools
 from ares.report.page import render_run
-from ares.store.atomic import sweep_orphans, write_atomic, write_json
+from ares.store.atomic import sweep_orphans
 from ares.store.history import History
 from ares.store.locks import FileLock
-from ares.store.runs import publish_run, run_id, write_manifest
 from ares.validate.evidence import Evidence, discounted
 
 if TYPE_CHECKING:
@@ -201,19 +200,16 @@ def publish(
     """Write the run folder beside its place and give it its name by one rename."""
     displayed = discounted(walk.evidence, walk.evidence.n_validated + rivals.validations)
     metrics = headline(walk, stress)
-    staging = session.folder / "staging"
-    shutil.rmtree(staging, ignore_errors=True)
-    for name, body in artifact.files.items():
-        path = staging / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, body)
-    manifest = write_manifest(staging, _sections(data, walk, comparison, metrics, settings, runner))
-    name = run_id(session.started, manifest.digest)
-    info = _run_info(session, runner, displayed, rivals, settings, name)
-    write_json(staging / "run_info.json", info)
-    shutil.copyfile(session.folder / "log.jsonl", staging / "log.jsonl")
-    write_atomic(staging / "report.html", render_run(staging).encode())
-    run_dir = publish_run(session.workspace, staging, name)
+    run_dir = publish_files(
+        session.workspace,
+        session.folder / "staging",
+        artifact.files,
+        _sections(data, walk, comparison, metrics, settings, runner),
+        started=session.started,
+        info=_run_info(session, runner, displayed, rivals, settings),
+        log=session.folder / "log.jsonl",
+        render=render_run,
+    )
     shutil.rmtree(session.folder, ignore_errors=True)
     return Publication(run_dir, displayed, metrics, comparison.decision)
 
@@ -283,19 +279,12 @@ def _run_info(
     displayed: Evidence,
     rivals: Rivals,
     settings: Settings,
-    name: str,
 ) -> dict[str, Any]:
-    """Everything volatile: times, memory, host, switches, fallbacks, effective configuration."""
+    """Everything volatile: times, memory, switches, fallbacks, effective configuration."""
     return {
-        "run_id": name,
-        "started": session.started.isoformat(timespec="seconds"),
         "seconds": round(session.seconds(), 3),
-        "command": sys.argv,
-        "host": platform.node(),
-        "platform": platform.platform(),
         "processors": os.cpu_count(),
         "jobs": session.tools.jobs,
-        "home": str(session.workspace.home),
         "verdict": displayed.verdict,
         "edge": displayed.edge,
         "validations_before": rivals.validations,

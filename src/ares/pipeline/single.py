@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import platform
+import os
 import shutil
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from ares.core.environment import code_digest
 from ares.core.identity import fingerprint, seed_for
 from ares.core.settings import shaping_values, to_toml
 from ares.market.bars import split_holdout
+from ares.pipeline.folder import publish_files
 from ares.pipeline.saving import as_json, as_parquet
 from ares.pipeline.summaries import iso, plain
 from ares.search.study import objective_of, request_digest, run_search
-from ares.store.atomic import write_atomic, write_json
 from ares.store.locks import FileLock
-from ares.store.runs import publish_run, run_id, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +91,7 @@ def backtest(
         "outcome": result.outcome.name,
     }
     page = render_backtest(title, bars, result, costs, twice)
-    folder = publish_files(workspace, files, sections, {}, page)
+    folder = _publish(workspace, files, sections, {}, page)
     return SingleBacktest(result, twice, costs, folder)
 
 
@@ -177,40 +175,26 @@ def _publish_search(
         "replayed": found.replayed,
     }
     volatile = {"fallbacks": list(found.fallbacks), "policies": plain(found.policies)}
-    return publish_files(workspace, files, sections, volatile, None)
+    return _publish(workspace, files, sections, volatile, None)
 
 
-def publish_files(
+def _publish(
     workspace: Workspace,
     files: Mapping[str, bytes],
     sections: Mapping[str, Any],
-    volatile: Mapping[str, Any],
+    info: Mapping[str, Any],
     page: str | None,
 ) -> Path:
-    """Publish files as a run folder by one rename.
-
-    Args:
-        workspace: Where runs lie.
-        files: Content by relative path.
-        sections: Free sections of the manifest.
-        volatile: Entries of `run_info.json` beside the usual ones.
-        page: The report, if any.
-    """
+    """Publish from a working folder of this process's own."""
     now = dt.datetime.now(dt.UTC)
-    staging = workspace.work(fingerprint((now.isoformat(), dict(files)))) / "staging"
-    for name, body in files.items():
-        path = staging / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, body)
-    manifest = write_manifest(staging, sections)
-    name = run_id(now, manifest.digest)
-    info = {"run_id": name, "started": now.isoformat(timespec="seconds"), "command": sys.argv}
-    write_json(staging / "run_info.json", {**info, "host": platform.node(), **volatile})
-    if page is not None:
-        write_atomic(staging / "report.html", page.encode())
-    published = publish_run(workspace, staging, name)
-    shutil.rmtree(staging.parent, ignore_errors=True)
-    return published
+    work = workspace.work(fingerprint((now.isoformat(), os.getpid(), dict(files))))
+    render = None if page is None else lambda _: page
+    try:
+        return publish_files(
+            workspace, work / "staging", files, sections, started=now, info=info, render=render
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _sections(kind: str, bars: Bars, config: Config) -> dict[str, Any]:

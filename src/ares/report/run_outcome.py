@@ -139,9 +139,9 @@ def _windows(run: RunData) -> Html:
     ]
     efficiency = dig(run.steps[13], "efficiency")
     sentence = (
-        f"Efficiency is the Sharpe ratio out of sample over the one in sample; over all windows "
-        f"it is {num(efficiency)}. One means that nothing was lost, below zero that the promise "
-        "was reversed."
+        "Efficiency is the mean daily return out of sample over the one in sample; over all "
+        f"windows it is {num(efficiency)}. One means that nothing was lost, below zero that the "
+        "promise was reversed."
     )
     return join((table((*heads, "Sharpe out of sample", "Efficiency"), body), note(sentence)))
 
