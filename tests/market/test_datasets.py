@@ -338,3 +338,14 @@ def test_an_unknown_timeframe_is_answered_with_the_known_ones(tmp_path, workspac
     file = csv_file(tmp_path / "a.csv", range(30))
     with pytest.raises(ConfigError, match="timeframe: a timeframe must be one of 1m, .*got '1M'"):
         import_files(workspace, file, **{**MARKET, "timeframe": "1M"})
+
+
+def test_bars_of_any_number_of_parts_load_without_a_gap(tmp_path, workspace):
+    """One part without a gap (an empty file of gaps), then a year more than one chunk holds."""
+    import_files(workspace, csv_file(tmp_path / "a.csv", range(100)), **MARKET)
+    assert len(load_dataset(workspace, *NAMES).gaps) == 0
+    long = csv_file(tmp_path / "b.csv", range(-150_000, 150_000))
+    import_files(workspace, long, **MARKET)
+    bars = load_dataset(workspace, *NAMES)
+    assert bars == load_bars(long, **MARKET)
+    assert not any(getattr(bars, name).flags.writeable for name in ("timestamp", "close"))

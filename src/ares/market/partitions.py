@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
+
     from ares.core.types import Int64Array
     from ares.market.bars import Adjusted
 
@@ -198,12 +200,9 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
         ArtifactError: A part is missing or damaged, or no bar lies in the span.
     """
     wanted = [p for p in manifest.parts if p.last >= span[0] and p.first < span[1]]
-    pieces = [read_part(folder, part, COLUMNS) for part in wanted]
-    if not pieces:
+    if not wanted:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
-    columns = pieces[0]
-    if len(pieces) > 1:
-        columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}
+    columns = _joined([_read_table(folder, part, COLUMNS) for part in wanted], COLUMNS)
     start, stop = np.searchsorted(columns["timestamp"], span, side="left")
     if start == stop:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
@@ -229,6 +228,20 @@ def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, changed, or holds something else.
     """
+    return _joined([_read_table(folder, part, names)], names)
+
+
+def _joined(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, Any]:
+    """Columns of several tables, each copied once; a single chunk is not copied at all."""
+    chunks = {name: [c.to_numpy() for t in tables for c in t.column(name).chunks] for name in names}
+    return {
+        name: parts[0] if len(parts) == 1 else np.concatenate(parts)
+        for name, parts in chunks.items()
+    }
+
+
+def _read_table(folder: Path, part: Part, names: Sequence[str]) -> pa.Table:
+    """Columns of a part as Arrow, after its digest was checked."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -237,15 +250,14 @@ def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
         raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
     data = read_checked(path, sha256=part.sha256, size=part.size)
     try:
-        table = pq.read_table(pa.BufferReader(data), columns=list(names))
-        columns = {name: table.column(name).to_numpy() for name in names}
+        table = pq.read_table(pa.BufferReader(data), columns=list(names)).select(names)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ArtifactError(
             "the part must be Parquet", where=str(path), value=str(error)[:200], remedy=_REMEDY
         ) from None
-    if any(len(column) != part.rows for column in columns.values()):
+    if len(table) != part.rows:
         raise ArtifactError(f"the part must have {part.rows} rows", where=str(path), remedy=_REMEDY)
-    return columns
+    return table
 
 
 def _write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
@@ -257,7 +269,7 @@ def _write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
         pa.table(dict(columns)),
         sink,
         compression="zstd",
-        use_dictionary=False,
+        use_dictionary=[name for name in columns if name in COLUMNS[1:]],  # decodes faster
         column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
         write_statistics=False,
     )
