@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 import time
@@ -242,3 +243,16 @@ def test_no_damage_of_a_parquet_file_aborts_the_process(tmp_path):
     command = [sys.executable, "-c", _MUTATIONS, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-500:]
+
+
+def test_a_date_beside_a_time_of_day_is_refused(tmp_path):
+    table = pa.table(
+        {
+            "date": pa.array([dt.date(2024, 1, 31)] * 3),
+            "time": pa.array([dt.time(23, 58)] * 3),
+            **dict.fromkeys(("open", "high", "low", "close", "volume"), pa.array([1.0] * 3)),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="must stand in one column; got 'date32.day., time64.us.'"):
+        read_raw(tmp_path / "a.parquet")

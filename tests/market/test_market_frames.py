@@ -159,3 +159,9 @@ def test_missing_and_ambiguous_columns_are_refused():
         digest(frame().drop(columns="timestamp"))
     with pytest.raises(DataError, match="at least one bar"):
         digest(frame()[:0])
+
+
+def test_a_time_of_day_in_a_column_of_its_own_is_not_ignored():
+    df = frame().drop(columns="timestamp").assign(date="2024-01-31", time="23:58")
+    with pytest.raises(DataError, match="must stand in one column; got '2024-01-31, 23:58'"):
+        raw_from_frame(df)

@@ -15,6 +15,7 @@ from ares.market.columns import (
     ROLES,
     Layout,
     check_width,
+    clock_error,
     named_layout,
 )
 from ares.market.frames import exact_of_float32
@@ -209,6 +210,8 @@ def _check_feather_frame(head: bytes, where: str) -> None:
 
 def _layout(schema: pa.Schema, columns: tuple[str, ...] | None, where: str) -> Layout:
     """Find the six columns and refuse types that bars do not have, before any is decoded."""
+    import pyarrow as pa
+
     check_width(len(schema.names), where)
     if columns is None:
         layout = named_layout(schema.names, where)
@@ -229,6 +232,9 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...] | None, where: str) -> L
                 where=f"{where}, column {layout.names[position]}",
                 value=str(field.type),
             )
+    stamps = schema.field(layout.position("timestamp")).type
+    if layout.clock is not None and pa.types.is_date(stamps):
+        raise clock_error(f"{stamps}, {schema.field(layout.clock).type}", where)
     return layout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -15,6 +16,9 @@ HOW_TO_DECLARE: Final = (
     "Name the columns in a header line, or declare their order, for example"
     " --columns timestamp,open,high,low,close,volume."
 )
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_CLOCK: Final = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d*)?)?", re.ASCII)
 
 Columns: TypeAlias = str | Sequence[str]
 
@@ -51,12 +55,14 @@ class Layout:
         width: Number of columns of the file.
         names: Name of each column, for messages.
         note: How the layout was found, when it was recognised and not named.
+        clock: Column index of a column `time` beside the one of dates.
     """
 
     positions: tuple[int, ...]
     width: int
     names: tuple[str, ...]
     note: str = ""
+    clock: int | None = None
 
     def position(self, role: str) -> int:
         """Column index of `role`."""
@@ -106,13 +112,35 @@ def named_layout(names: Sequence[str], where: str) -> Layout:
             value=[str(name)[:40] for name in names[:16]],
             remedy=HOW_TO_DECLARE,
         )
-    return Layout(tuple(positions), len(names), tuple(str(name)[:40] for name in names))
+    clock = plain.index("time") if plain[positions[0]] == "date" and "time" in plain else None
+    shown = tuple(str(name)[:40] for name in names)
+    return Layout(tuple(positions), len(names), shown, clock=clock)
 
 
 def is_header(cells: Iterable[str]) -> bool:
     """Whether a first line names columns: at least three of its cells name a role."""
     known = {name for names in _SYNONYMS.values() for name in names}
     return sum(_plain(cell) in known for cell in cells) >= 3
+
+
+def refuse_clock(stamp: str, clock: str, where: str) -> None:
+    """Refuse a date whose time of day stands in a column of its own: it would be lost.
+
+    Raises:
+        DataError: `stamp` is a date alone and `clock` a time of day.
+    """
+    if _DATE.fullmatch(stamp) and _CLOCK.fullmatch(clock):
+        raise clock_error(f"{stamp}, {clock}", where)
+
+
+def clock_error(value: str, where: str) -> DataError:
+    """Says that date and time of day stand apart."""
+    return DataError(
+        "date and time of day must stand in one column",
+        where=f"{where}, columns date and time",
+        value=value,
+        remedy="Join the two columns: 2024-01-31T23:59:00Z.",
+    )
 
 
 def ohlcv_layout() -> Layout:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from ares.market.columns import (
     named_layout,
     ochlv_layout,
     ohlcv_layout,
+    refuse_clock,
 )
 from ares.market.csvplain import TimeKind, read_plain, rows_of, time_kind
 from ares.market.raw import NO_TIME
@@ -240,10 +242,17 @@ class _Reader:
 
     def kind_of(self, layout: Layout) -> TimeKind:
         """How timestamps are written."""
-        rows = rows_of(self.data, self.delimiter, self.headed)
         if self.date_format is not None:
             return "formatted"
-        return time_kind(rows, layout.position("timestamp"), self.where)
+        if layout.clock is not None:
+            for row, cells in itertools.islice(self._rows(), 1):
+                if len(cells) == layout.width:
+                    stamp, clock = cells[layout.positions[0]], cells[layout.clock]
+                    refuse_clock(stamp, clock, f"{self.where}, row {row}")
+        return time_kind(self._rows(), layout.position("timestamp"), self.where)
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        return rows_of(self.data, self.delimiter, self.headed)
 
     def _parse(self, layout: Layout, kind: TimeKind) -> pa.Table:
         import pyarrow as pa

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import DataError
+from ares.market.columns import refuse_clock
 from ares.market.raw import COLUMNS, NO_TIME, CellProblem, RawBars, normalise_timestamps
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def _find_columns(df: pd.DataFrame, name: str) -> tuple[dict[str, pd.Series[Any]
     columns = {column: only(column) for column in COLUMNS[1:]}
     named = [column for column in TIME_NAMES if column in by_name]
     if named:
+        if named[0] == "date" and "time" in by_name and len(df):
+            date, clock = (str(only(column).iloc[0]).strip() for column in ("date", "time"))
+            refuse_clock(date, clock, name or "frame")
         return columns, only(named[0])
     if df.index.dtype.kind == "M" or str(df.index.name).lower() in TIME_NAMES:
         return columns, df.index.to_series()
