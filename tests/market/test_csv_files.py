@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ares.core.errors import AresError, ConfigError, DataError
+from ares.market.csvfile import stream_csv
 from ares.market.files import check_file, load_bars, read_raw
 
 BITFINEX = "timestamp,open,close,high,low,volume"
@@ -398,3 +399,42 @@ def test_a_number_is_the_float_nearest_to_its_text(tmp_path_factory, cells):
     rows = [(START + 60 * n, cell, cell, cell, cell, "1") for n, cell in enumerate(cells)]
     raw = read_raw(written(tmp_path_factory.mktemp("numbers"), text_of(rows)))
     assert raw.close.tolist() == [float(Decimal(cell)) for cell in cells]
+
+
+@pytest.mark.parametrize("names", ["date,time", "Time,Date", "<DATE>,<TIME>"])
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_time_of_day_in_a_column_of_its_own_is_not_ignored(tmp_path, names, declared):
+    """The last minute of each day would pass for a daily bar."""
+    cells = ("23:58:00", "2024-01-31") if names.startswith("T") else ("2024-01-31", "23:58:00")
+    header = f"{names},open,high,low,close,volume"
+    rows = [(*cells, 100, 101, 99, 100, 1)] * 3
+    path = written(tmp_path, text_of(rows, "" if declared else header))
+    columns = tuple(header.split(",")) if declared else None
+    for read in (read_raw, lambda path, columns: list(stream_csv(path, columns=columns))):
+        with pytest.raises(DataError, match="must stand in one column; got '2024-01-31, 23:58:00'"):
+            read(path, columns=columns)
+
+
+def test_a_date_with_its_own_time_of_day_may_have_a_column_time_beside(tmp_path):
+    rows = [(f"2024-01-31 23:5{k}", "ignored", 100, 101, 99, 100, 1) for k in range(3)]
+    path = written(tmp_path, text_of(rows, "date,time,open,high,low,close,volume"))
+    assert np.diff(read_raw(path).timestamp).tolist() == [60 * 10**9] * 2
+
+
+def test_a_line_without_end_is_refused_before_the_rest_is_read(tmp_path):
+    """A sparse file of 4 GiB: reading all of it first would take seconds and its memory."""
+    path = written(tmp_path, text_of() + "9" * 2_000_000)
+    with path.open("r+b") as file:
+        file.truncate(4 << 30)
+    with pytest.raises(
+        DataError, match="row 8: (a line may have 64 KiB|text must not contain NUL)"
+    ):
+        read_raw(path)
+
+
+def test_a_report_finds_the_timeframe_and_names_the_files_where_it_cannot(tmp_path):
+    path = written(tmp_path, text_of())
+    assert check_file(path) == check_file(path, timeframe="1m")
+    one = written(tmp_path, text_of(ROWS[:1]), "one row.csv")
+    with pytest.raises(DataError, match=r"^\S*/one row.csv: a timeframe is only seen"):
+        check_file([one])

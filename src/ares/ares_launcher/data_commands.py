@@ -49,16 +49,14 @@ def data_check(
 ) -> None:
     """Report every fault of market data: gaps, duplicates, bad prints, impossible bars."""
     from ares.market.files import check_file
-    from ares.market.infer import infer_timeframe
 
     files = _all_paths(paths, data)
-    order = split_columns(columns)
     report = check_file(
         files,
         symbol=symbol or "unnamed",
         exchange=exchange or "unnamed",
-        timeframe=timeframe or infer_timeframe(files, columns=order),
-        columns=order,
+        timeframe=timeframe,
+        columns=split_columns(columns),
         calendar=calendar,
     )
     if as_json:

@@ -20,6 +20,7 @@ from ares.market.arrowfile import read_feather, read_parquet
 from ares.market.bars import check_bars
 from ares.market.columns import declared_columns
 from ares.market.csvfile import read_csv
+from ares.market.infer import infer_timeframe
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import NO_TIME, RawBars
 from ares.market.table import Table, guarded
@@ -93,7 +94,7 @@ def load_bars(
 def check_file(
     path: Paths,
     *,
-    timeframe: str,
+    timeframe: str | None = None,
     symbol: str = "unnamed",
     exchange: str = "unnamed",
     columns: Columns | None = None,
@@ -103,7 +104,7 @@ def check_file(
 ) -> QualityReport:
     """What the door finds in files; impossible, NaN and non-positive rows are counted.
 
-    The arguments are those of `load_bars`.
+    The arguments are those of `load_bars`; without a timeframe it is the most common distance.
 
     Raises:
         DataError: No report can be made: the file cannot be read as rows of bars at all.
@@ -114,7 +115,7 @@ def check_file(
         raw,
         symbol=symbol,
         exchange=exchange,
-        timeframe=timeframe,
+        timeframe=infer_timeframe(raw) if timeframe is None else timeframe,
         calendar=calendar,
         adjusted=adjusted,
         max_print=max_print,

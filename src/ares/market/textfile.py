@@ -27,8 +27,13 @@ STEP: Final = 1024**2
 
 def text_of(path: Path, where: str) -> bytes:
     """Whole, decompressed, guarded text of a file as bytes."""
+    pieces = []
     with guarded(where), path.open("rb") as file:
-        data = b"".join(_pieces(file, where))
+        for piece in _pieces(file, where):
+            pieces.append(piece)
+            if piece.rfind(NEWLINE, -MAX_LINE - 1) < 0 and len(piece) > MAX_LINE:
+                break  # a line without an end: `_check_text` refuses it, the rest need not be read
+    data = b"".join(pieces)
     _check_text(data, where, 0)
     return data
 
