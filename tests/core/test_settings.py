@@ -172,3 +172,16 @@ def test_the_schema_is_json_and_names_every_section() -> None:
 
 def test_quick_mode_names_real_fields() -> None:
     load_settings(QUICK, environ={})
+
+
+@pytest.mark.parametrize(
+    "keys", [("search.trials", "search.trials.x"), ("search.trials.x", "search.trials")]
+)
+def test_a_key_cannot_be_a_section_and_a_value(keys: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match="a section or a value, not both"):
+        load_settings(overrides=dict.fromkeys(keys, 3), environ={})
+
+
+def test_deep_json_in_the_environment_is_text() -> None:
+    with pytest.raises(ConfigError, match="valid integer"):
+        load_settings(environ={"ARES_SEARCH__TRIALS": "[" * 100_000})

@@ -191,6 +191,10 @@ def _nest(flat: Mapping[str, Any]) -> Tree:
         *parents, leaf = dotted.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError("a key is a section or a value, not both", where=dotted)
+        if isinstance(node.get(leaf), dict):
+            raise ConfigError("a key is a section or a value, not both", where=dotted)
         node[leaf] = value
     return tree
 
@@ -207,7 +211,7 @@ def _from_environment(environ: Mapping[str, str]) -> Tree:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
