@@ -142,3 +142,15 @@ def test_a_workspace_that_cannot_be_is_refused(tmp_path):
         Workspace.locate(None, {"ARES_HOME": str(tmp_path / "file")})
     with pytest.raises(StoreError):
         Workspace(tmp_path / "file" / "below").create()
+
+
+@pytest.mark.parametrize("below", ["", "x", "x/y"])
+def test_a_workspace_is_not_below_a_file(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="--home: the workspace must be a folder"):
+        Workspace.locate(tmp_path / "file" / below)
+
+
+def test_a_bad_exchange_is_called_so():
+    with pytest.raises(InputError, match="^exchange: such a name has"):
+        Workspace(Path("/w")).dataset("a/../b", "X", "1h")

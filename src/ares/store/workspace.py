@@ -45,11 +45,11 @@ def check_symbol(symbol: str, *, where: str = "symbol") -> str:
     """
     if not _SYMBOL.fullmatch(symbol) or ".." in symbol:
         raise InputError(
-            "a symbol has 1 to 40 ASCII letters, digits or . _ : / ^ = @ + -, starts with a letter,"
-            " digit or ^, and has no '..'",
+            "such a name has 1 to 40 ASCII letters, digits or . _ : / ^ = @ + -, starts with"
+            " a letter, digit or ^, and has no '..'",
             value=symbol,
             where=where,
-            remedy="Write it as the exchange does, for example BTC/USDT.",
+            remedy="For example BTC/USDT, or binance for an exchange.",
         )
     return symbol
 
@@ -96,7 +96,7 @@ class Workspace:
         base = Path.cwd() if cwd is None else cwd
         try:
             path = (base / Path(text).expanduser()).resolve()
-            usable = not path.exists() or path.is_dir()
+            usable = next(p for p in (path, *path.parents) if p.exists()).is_dir()
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 "the workspace must be a folder name", value=text, where=where
