@@ -34,7 +34,7 @@ def parse_set(pairs: list[str] | None) -> dict[str, Any]:
             raise ConfigError("--set takes key=value", value=pair, remedy="E.g. --set fast=10.")
         try:
             values[key.strip()] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             values[key.strip()] = text
     return values
 
@@ -42,6 +42,7 @@ def parse_set(pairs: list[str] | None) -> dict[str, Any]:
 def config_init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("ares.toml"),
     mode: Annotated[str, typer.Option("--mode", help="quick or full.")] = "full",
+    as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
     """Write a configuration file with every key, its default and its meaning."""
@@ -59,7 +60,10 @@ def config_init(
     overrides = {"enhanced_training_manager.mode": mode}
     settings = load_settings(None, environ={}, overrides=overrides)
     write_atomic(path, template(settings.config).encode())
-    say(f"Wrote {path}. Edit it, then: ares train --config {path}")
+    if as_json:
+        emit({"path": path})
+    else:
+        say(f"Wrote {path}. Edit it, then: ares train --config {path}")
 
 
 def config_show(
@@ -79,7 +83,7 @@ def config_show(
         say(to_toml(settings.config.model_dump(), settings.origins))
 
 
-def config_schema(debug: opt.Debug = False) -> None:
+def config_schema(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
     """Print the JSON schema of the configuration: every key with its range and default."""
     from ares.core.config import Config
 
