@@ -154,6 +154,8 @@ class Runner:
             digest,
         )
         self.records.append(record)
+        how = "kept" if cached else f"made in {record.seconds:.2f} s"
+        _log.info("%s step %d, %s: %s", scope_name(self._scope), step.number, step.name, how)
         self._on_end(record)
         if self._until == step.number and not self._scope:
             raise UntilReached
@@ -207,6 +209,11 @@ class Runner:
         self._kept.store = None
         self.fallbacks.append(message)
         _log.warning("%s", message)
+
+
+def scope_name(scope: str) -> str:
+    """Name of a scope in logs."""
+    return scope or "pipeline"
 
 
 def _content_digest(value: object) -> str:
