@@ -1,0 +1,183 @@
+"""`ares train`, `backtest`, `optimize`, `runs`, `signal` and `report`, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+import small_runs
+
+if TYPE_CHECKING:
+    from command_line import Ares
+    from small_runs import Finished
+
+SETS = [f"--set={key}={json.dumps(value)}" for key, value in small_runs.SMALL.items()]
+MARKET = ["--symbol", "IXIC", "--exchange", "nasdaq", "--timeframe", "1d"]
+
+
+@pytest.fixture
+def home(finished: Finished, tmp_path: Path) -> Path:
+    """A copy of the finished run's workspace, free to change."""
+    return Path(shutil.copytree(finished.home, tmp_path / "copy"))
+
+
+def _train(ares: Ares, finished: Finished, home: Path, *more: str) -> Any:
+    return ares("train", *MARKET, "--data", finished.csv, *SETS, *more, home=home)
+
+
+def test_a_second_train_recomputes_no_step(ares: Ares, finished: Finished, home: Path) -> None:
+    done = _train(ares, finished, home, "--json")
+    assert done.code == 0
+    answer = done.json
+    assert set(answer) >= {"run_id", "run_dir", "verdict", "metrics", "steps"}
+    assert [step["number"] for step in answer["steps"]] == list(range(1, 17))
+    assert all(step["cached"] for step in answer["steps"])
+    assert answer["verdict"] == finished.result.verdict
+    assert Path(answer["run_dir"], "report.html").stat().st_size > 100_000
+    first, second = (small_runs.artifacts(p) for p in (finished.run_dir, Path(answer["run_dir"])))
+    assert small_runs.difference(first, second) == []
+
+
+def test_train_ends_with_table_verdict_and_report(
+    ares: Ares, finished: Finished, home: Path
+) -> None:
+    done = _train(ares, finished, home)
+    assert done.code == 0
+    lines = done.out.strip().splitlines()
+    assert lines[-1].startswith("Report: ")
+    assert lines[-2] == finished.result.verdict
+    assert "walk-forward validation" in done.out
+    assert "Costs per side: fee 1 bp, slippage 2 bp (default" in done.out
+    assert "step 16 saving: kept" in done.err
+
+
+def test_require_edge_and_until(ares: Ares, finished: Finished, home: Path) -> None:
+    code = _train(ares, finished, home, "--require-edge").code
+    assert code == (0 if finished.result.edge else 3)
+    stopped = _train(ares, finished, home, "--until", "7", "--json")
+    assert stopped.code == 0
+    assert [step["number"] for step in stopped.json["steps"]] == list(range(1, 8))
+    assert stopped.json["run_dir"] is None
+
+
+def test_too_few_bars_say_so(ares: Ares, minute_csv: Path) -> None:
+    market = ("--symbol", "X", "--exchange", "local", "--timeframe", "1m")
+    done = ares("blank", "--data", minute_csv, *market)
+    assert done.code == 2
+    assert "Load more data" in done.err
+
+
+def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Path) -> None:
+    name = finished.run_dir.name
+    (entry,) = ares("runs", "list", "--json", home=home).json["runs"]
+    assert (entry["run_id"], entry["champion"], entry["problem"]) == (name, False, "")
+    shown = ares("runs", "show", name[:12], "--json", home=home).json
+    assert shown["verdict"] == finished.result.verdict
+    assert "On the holdout" in ares("runs", "show", home=home).out
+    assert ares("runs", "promote", "last", home=home).code == 0
+    assert ares("runs", "list", "--json", home=home).json["runs"][0]["champion"]
+    same = ares("runs", "compare", name, "last", "--json", home=home).json
+    assert same["differing"] == []
+    missing = ares("runs", "show", "2000", home=home)
+    assert missing.code == 2
+    assert "no run of this workspace" in missing.err
+
+
+def test_a_damaged_run_is_listed_and_refused(ares: Ares, finished: Finished, home: Path) -> None:
+    run = home / "runs" / finished.run_dir.name
+    text = run / "models" / "model.json"
+    text.write_text(text.read_text().replace("1", "2", 1))
+    done = ares("signal", finished.run_dir.name, home=home)
+    assert done.code == 2
+    assert "model.json" in done.err
+    (run / "manifest.json").write_text("{}")
+    (entry,) = ares("runs", "list", "--json", home=home).json["runs"]
+    assert entry["problem"]
+
+
+def test_signal_says_what_predict_says(ares: Ares, finished: Finished, home: Path) -> None:
+    done = ares("signal", "last", "--data", finished.csv, "--rows", "3", "--json", home=home)
+    assert done.code == 0
+    rows = done.json["signals"]
+    assert len(rows) == 3
+    assert rows[-1]["timestamp"].startswith("2018-12-31")
+    assert rows[-1]["action"] in {-1, 0, 1}
+    assert "decision at its close" in ares("signal", "--data", finished.csv, home=home).out
+
+
+def test_report_is_rendered_again(ares: Ares, finished: Finished, home: Path) -> None:
+    page = home / "runs" / finished.run_dir.name / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert ares("report", home=home).code == 0
+    assert page.read_bytes() == before
+
+
+def test_backtest_publishes_trades_and_a_page(ares: Ares, finished: Finished) -> None:
+    arguments = ("--data", finished.csv, *MARKET, "--set", "fast=10", "--set", "slow=50")
+    done = ares("backtest", "--strategy", "sma_cross", *arguments, "--json")
+    assert done.code == 0
+    trades = pd.read_parquet(done.json["trades_path"])
+    assert len(trades) == done.json["n_trades"] == done.json["metrics"]["n_trades"]
+    twice = done.json["metrics_at_twice_the_costs"]
+    assert twice["total_return"] < done.json["metrics"]["total_return"]
+    assert (Path(done.json["run_dir"]) / "report.html").exists()
+    shown = ares("backtest", *arguments, "--fee", "0", "--slippage", "0")
+    assert "costs twice" in shown.out
+    assert "fee 0 bp, slippage 0 bp (given)" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "fats=10"), "Did you mean fast?"),
+        (("--set", "fast=0", "--set", "slow=50"), "at least 1"),
+        (("--set", "fast=50", "--set", "slow=10"), "fast must be below slow"),
+        (("--set", "size=2"), "size must be"),
+        (("--fee", "0.7"), "less than 0.5"),
+        (("--strategy", "sma_cros"), "nearest built-in name"),
+        (("--strategy", "none.py:Mine"), "must be a Python file"),
+        (("--strategy", "broken.py:Mine"), "broken.py"),
+        (("--timerange", "19000101-19000201"), "no bars lie in the time range"),
+    ],
+)
+def test_bad_input_to_backtest(
+    ares: Ares, finished: Finished, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "broken.py").write_text("class Mine:\n    def __init__(self):\n        1 / 0\n")
+    done = ares("backtest", "--data", finished.csv, *MARKET, *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_optimize_finds_repeats_and_proves(ares: Ares, finished: Finished, tmp_path: Path) -> None:
+    arguments = ("optimize", "--data", finished.csv, *MARKET, "--trials", "24")
+    quick = ("--set", "search.initial_samples=16", "--set", "search.min_trades=5", "--json")
+    answers = [
+        ares(*arguments, *quick, "-j", jobs, home=tmp_path / home).json
+        for jobs, home in (("1", "a"), ("2", "b"), ("1", "a"))
+    ]
+    assert len({answer["trials_digest"] for answer in answers}) == 1
+    assert answers[0]["best"] == answers[1]["best"]
+    assert answers[0]["cached"] == 0
+    assert answers[2]["cached"] == answers[2]["trials"]
+    keys = {"run_dir", "best", "trials", "full", "stopped", "cached", "failed", "memory"}
+    assert keys | {"trials_per_second", "trials_digest"} <= set(answers[0])
+    assert set(answers[0]["memory"]) == {"peak_bytes", "budget_bytes", "evictions"}
+    params = answers[0]["best"]["params"]
+    assert params["fast"] < params["slow"]
+
+
+def test_a_strategy_of_ones_own(ares: Ares, finished: Finished, tmp_path: Path) -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    code = readme.read_text().split("```python\n# my_strategy.py\n")[1].split("```")[0]
+    (tmp_path / "my_strategy.py").write_text(code)
+    arguments = ("--strategy", "my_strategy.py:Momentum", "--data", finished.csv, *MARKET)
+    done = ares("backtest", *arguments, "--set", "lookback=50", "--json")
+    assert done.code == 0
+    assert done.json["n_trades"] > 10
