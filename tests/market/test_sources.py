@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ares.core.errors import DataError
+from ares.core.errors import ConfigError, DataError
 from ares.market import copies
 from ares.market.copies import load_files
 from ares.market.datasets import import_files
@@ -101,7 +101,7 @@ def test_time_ranges_apply_to_every_source(tmp_path, workspace):
 
 def test_a_dataset_and_another_calendar_contradict(tmp_path, workspace):
     import_files(workspace, csv_file(tmp_path / "a.csv", 50), **MARKET)
-    with pytest.raises(DataError, match="imported with the calendar 24/7"):
+    with pytest.raises(DataError, match="these bars have calendar .24/7."):
         resolve(*NAMES, workspace=workspace, calendar="24/5")
 
 
@@ -192,3 +192,31 @@ def test_loading_a_dataset_compiles_nothing():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_options_that_do_not_fit_are_not_ignored(tmp_path, stored, caplog):
+    """A calendar for the sample or a dataset was taken in silence, even one that is none."""
+    workspace, names = Workspace(tmp_path), SAMPLE
+    own = "session:America/New_York 09:30-16:00"
+    if stored:
+        names = ("SPY", "arca", "1d")
+        market = dict(zip(("symbol", "exchange", "timeframe"), names, strict=True))
+        frame = sample().to_frame()
+        frame.to_parquet(tmp_path / "a.parquet")
+        import_files(workspace, tmp_path / "a.parquet", options={"calendar": own}, **market)
+    spelled = "session:America/New_York 9:30-16:00"
+    assert resolve(*names, workspace=workspace, calendar=spelled).calendar == own
+    with pytest.raises(ConfigError, match="24/8"):
+        resolve(*names, workspace=workspace, calendar="24/8")
+    with pytest.raises(DataError, match="these bars have calendar 'session:.*got '24/5'"):
+        resolve(*names, workspace=workspace, calendar="24/5")
+    with pytest.raises(DataError, match="these bars have adjusted 'none'; got 'split'"):
+        resolve(*names, workspace=workspace, adjusted="split")
+    assert not caplog.records
+    if stored:
+        resolve(*names, workspace=workspace, max_print=3.0)
+        assert "do nothing to a dataset" in caplog.text
+    else:
+        with pytest.raises(DataError, match="within a factor 1.01"):
+            resolve(*names, workspace=workspace, bad_prints="error", max_print=1.01)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import DataError
 from ares.market.bars import check_bars
+from ares.market.calendars import parse_calendar
 from ares.market.copies import load_files
 from ares.market.csvfile import read_csv
 from ares.market.datasets import has_dataset, load_dataset
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from ares.market.datasets import DoorOptions
     from ares.store.workspace import Workspace
 
+_log = logging.getLogger("ares.market.sources")
+
 SAMPLE: Final = ("IXIC", "nasdaq", "1d")
 """Symbol, exchange and timeframe of the embedded sample."""
 
@@ -31,10 +35,14 @@ _SAMPLE_CALENDAR: Final = "session:America/New_York 09:30-16:00"
 _SAMPLE_FILE: Final = Path("data", "nasdaq", "nasdaq.csv.gz")
 
 
-def sample() -> Bars:
+def sample(*, bad_prints: BadPrints = "drop", max_print: float = 2.0) -> Bars:
     """Daily bars of the Nasdaq Composite, 1999-01-04 to 2018-12-31, timestamps 00:00 UTC.
 
     They are real and lie in the `arch` distribution, which is found without importing it.
+
+    Args:
+        bad_prints: As `load_bars`.
+        max_print: As `load_bars`.
 
     Raises:
         DataError: `arch` is not installed, or has no such file.
@@ -56,6 +64,8 @@ def sample() -> Bars:
         exchange=exchange,
         timeframe=timeframe,
         calendar=_SAMPLE_CALENDAR,
+        bad_prints=bad_prints,
+        max_print=max_print,
     )
     return bars
 
@@ -84,10 +94,10 @@ def resolve(
         workspace: Where datasets and copies of CSV files lie; without it files are read directly.
         columns: Order of the columns of files, as `load_bars`.
         timerange: "20200101-20210101", end exclusive.
-        calendar: As `load_bars`, for files; a dataset keeps its own, and must agree.
-        adjusted: As `load_bars`, for files; a dataset keeps its own.
-        bad_prints: As `load_bars`, for files.
-        max_print: As `load_bars`, for files.
+        calendar: As `load_bars`, for files; a dataset and the sample keep their own, and must agree.
+        adjusted: As `calendar`; "none" agrees with all.
+        bad_prints: As `load_bars`; a dataset was cleaned when it was imported, which is warned of.
+        max_print: As `bad_prints`.
 
     Raises:
         DataError: Nothing is known under these names, or the data cannot be used.
@@ -109,20 +119,27 @@ def resolve(
         )
     if workspace is not None and has_dataset(workspace, symbol, exchange, timeframe):
         bars = load_dataset(workspace, symbol, exchange, timeframe, timerange)
-        _check_calendar(bars, calendar)
-        return bars
-    if (symbol, exchange, timeframe) == SAMPLE:
-        return cut(sample(), parse_timerange(timerange))
-    raise _unknown(symbol, exchange, timeframe)
+        if (bad_prints, max_print) != ("drop", 2.0):
+            _log.warning("bad_prints and max_print do nothing to a dataset: name its files instead")
+    elif (symbol, exchange, timeframe) == SAMPLE:
+        bars = cut(sample(bad_prints=bad_prints, max_print=max_print), parse_timerange(timerange))
+    else:
+        raise _unknown(symbol, exchange, timeframe)
+    if calendar is not None:
+        _check_agrees(bars, "calendar", str(parse_calendar(calendar)))
+    if adjusted != "none":
+        _check_agrees(bars, "adjusted", adjusted)
+    return bars
 
 
-def _check_calendar(bars: Bars, calendar: str | None) -> None:
-    if calendar is not None and calendar != bars.calendar:
+def _check_agrees(bars: Bars, name: str, asked: str) -> None:
+    own = getattr(bars, name)
+    if asked != own:
         raise DataError(
-            f"the dataset was imported with the calendar {bars.calendar}",
+            f"these bars have {name} {own!r}",
             where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
-            value=calendar,
-            remedy="Leave the calendar away, or import the files again with it.",
+            value=asked,
+            remedy=f"Leave {name} away, or give the files with it.",
         )
 
 
