@@ -349,3 +349,17 @@ def test_bars_of_any_number_of_parts_load_without_a_gap(tmp_path, workspace):
     bars = load_dataset(workspace, *NAMES)
     assert bars == load_bars(long, **MARKET)
     assert not any(getattr(bars, name).flags.writeable for name in ("timestamp", "close"))
+
+
+def test_an_import_says_what_it_replaced_and_what_was_dropped_beside_the_dataset(
+    tmp_path, workspace, caplog
+):
+    """Ten bars at five times the price took ten good bars away, and nobody said so."""
+    import_files(workspace, csv_file(tmp_path / "a.csv", range(300)), **MARKET)
+    better = import_files(workspace, csv_file(tmp_path / "b.csv", range(40), 101.0), **MARKET)
+    assert (better.replaced, better.dropped) == (40, 0)
+    assert not caplog.records
+    worse = csv_file(tmp_path / "c.csv", range(100, 110), 500.0)
+    result = import_files(workspace, worse, **MARKET)
+    assert (result.before, result.after, result.replaced, result.dropped) == (300, 290, 10, 10)
+    assert "10 bars are bad prints beside those of the dataset (dropped), the first" in caplog.text

@@ -128,13 +128,14 @@ def import_(
         options={"calendar": calendar} if calendar else None,
     )
     if as_json:
-        counts = {"before": result.before, "after": result.after, "changed": result.changed}
-        emit({**counts, "path": result.path, "quality": result.quality.to_dict()})
+        emit({**vars(result), "quality": result.quality.to_dict()})
         return
     for line in result.quality.lines():
         say(line)
     if result.changed:
-        say(f"{result.after - result.before:,} bars added; {result.after:,} in {result.path}")
+        added = max(result.after - result.before, 0)
+        changes = f"{result.replaced:,} replaced, {result.dropped:,} dropped"
+        say(f"{added:,} bars added, {changes}; {result.after:,} in {result.path}")
     else:
         say(f"Nothing new; {result.after:,} bars in {result.path}")
 

@@ -86,13 +86,19 @@ class DatasetInfo:
 
 @dataclasses.dataclass(frozen=True)
 class ImportResult:
-    """What an import did: bars in the dataset before and after, and what the files showed."""
+    """What an import did: bars in the dataset before and after, and what the files showed.
+
+    `replaced` counts the bars that the files have otherwise than the dataset had them, `dropped`
+    those that are bad prints only beside each other.
+    """
 
     before: int
     after: int
     changed: bool
     quality: QualityReport
     path: Path
+    replaced: int = 0
+    dropped: int = 0
 
 
 def import_files(
@@ -148,11 +154,12 @@ def import_files(
         if old is None:
             write_bars(folder, new, (record,))
             return ImportResult(0, len(new), True, record.quality, folder)
-        merged = _merged(old[1], new, {**door, "calendar": calendar})
+        merged, seam = _merged(old[1], new, {**door, "calendar": calendar})
         changed = _identity(merged) != _identity(old[1])
         if changed:
             write_bars(folder, merged, (*old[0].imports, record))
-    return ImportResult(len(old[1]), len(merged), changed, record.quality, folder)
+    counts = (seam.conflicts, seam.bad_prints)
+    return ImportResult(len(old[1]), len(merged), changed, record.quality, folder, *counts)
 
 
 def load_dataset(
@@ -304,8 +311,11 @@ def _identity(bars: Bars) -> tuple[str, bool]:
     return bars.digest, report_of(bars).calendar_inferred
 
 
-def _merged(old: Bars, new: Bars, door: DoorOptions) -> Bars:
-    """Bars of both; where they conflict, the new ones. The report adds up what both showed."""
+def _merged(old: Bars, new: Bars, door: DoorOptions) -> tuple[Bars, QualityReport]:
+    """Bars of both, where they conflict the new ones, and what is found where they meet.
+
+    The report of the bars adds up what both showed.
+    """
     parts = [
         RawBars(**{name: getattr(bars, name) for name in COLUMNS}, files=(label,))
         for bars, label in ((old, "dataset"), (new, "import"))
@@ -317,7 +327,14 @@ def _merged(old: Bars, new: Bars, door: DoorOptions) -> Bars:
         timeframe=new.timeframe,
         **door,
     )
-    return dataclasses.replace(merged, quality=_added(report_of(old), report_of(new), seam))
+    if seam.bad_prints:
+        dropped = next(f for f in seam.findings if f.kind == "bad_prints")
+        _log.warning(
+            "%d bars are bad prints beside those of the dataset (%s), the first: %s",
+            *(dropped.count, dropped.action, dropped.examples[0]),
+        )
+    quality = _added(report_of(old), report_of(new), seam)
+    return dataclasses.replace(merged, quality=quality), seam
 
 
 def _added(old: QualityReport, new: QualityReport, seam: QualityReport) -> QualityReport:
