@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -116,9 +117,12 @@ def train_apart(
 
 
 def artifacts(run_dir: Path) -> dict[str, bytes]:
-    """Every file of a run that has no volatile content, by relative path."""
-    paths = (path for path in run_dir.rglob("*") if path.is_file())
-    return {
+    """Every file of a run by relative path, without what is volatile."""
+    paths = [path for path in run_dir.rglob("*") if path.is_file()]
+    page = (run_dir / "report.html").read_text()
+    steady, marked = re.subn(r'<section id="volatile">.*?</section>', "", page, flags=re.DOTALL)
+    assert marked == 1
+    return {"report.html": steady.encode()} | {
         name: path.read_bytes()
         for path in paths
         if (name := path.relative_to(run_dir).as_posix()) not in VOLATILE_FILES
