@@ -179,7 +179,7 @@ class EnhancedTrainingManager:
             steps.Refit(lambda k, bars: self._window(runner, k, bars, recipe, session.tools)),
         )
         stress = run(steps.validate_monte_carlo, data.bars, walk, recipe, config.monte_carlo)
-        rivals = session.rivals(trained.model, data, walk, recipe)
+        rivals = session.rivals(trained.model, data, recipe, config.walk_forward)
         comparison = run(
             steps.compare_ab,
             trained.model, rivals.champion, data.holdout, recipe, config.ab_test, rivals.looks,

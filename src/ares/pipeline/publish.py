@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from ares.core.config import WalkForwardConfig
     from ares.core.settings import Settings
     from ares.market.memory import MemoryManager
     from ares.model.trading_model import TradingModel
@@ -145,18 +146,17 @@ class Session:
         return to_toml(shaping_values(settings.config))
 
     def rivals(
-        self, model: TradingModel, data: MarketData, walk: WalkForward, recipe: Recipe
+        self, model: TradingModel, data: MarketData, recipe: Recipe, windows: WalkForwardConfig
     ) -> Rivals:
-        """Count this look at the holdout and find the champion.
+        """Count this validation and this look at the holdout, and find the champion.
 
         A look is recorded before the holdout is opened: it counts even where the run ends here.
         """
-        del walk
         digest = fingerprint(model_files(model))
         holdout, bars = data.holdout.digest, data.bars
         looks = self.history.looks_before(holdout, digest)
         self.history.record_look(holdout, digest)
-        study = fingerprint(recipe)
+        study = fingerprint((recipe, windows))
         validations = self.history.validations_before(bars.digest, study)
         self.history.record_validation(bars.digest, study)
         champion, run = self._champion(market_key(data), digest)
