@@ -363,3 +363,16 @@ def test_an_import_says_what_it_replaced_and_what_was_dropped_beside_the_dataset
     result = import_files(workspace, worse, **MARKET)
     assert (result.before, result.after, result.replaced, result.dropped) == (300, 290, 10, 10)
     assert "10 bars are bad prints beside those of the dataset (dropped), the first" in caplog.text
+
+
+def test_a_damaged_manifest_is_no_dead_end(tmp_path, workspace):
+    """Neither import nor repair took such a dataset; only removing the folder by hand helped."""
+    file = csv_file(tmp_path / "a.csv", range(300))
+    folder = import_files(workspace, file, **MARKET).path
+    (folder / MANIFEST).write_text("{")
+    with pytest.raises(ArtifactError):
+        import_files(workspace, file, **MARKET)
+    assert repair_dataset(workspace, *NAMES) == (MANIFEST,)
+    with pytest.raises(DataError, match="no such dataset"):
+        repair_dataset(workspace, *NAMES)
+    assert import_files(workspace, file, **MARKET).after == 300

@@ -1,4 +1,4 @@
-"""`ares data check|list` and `ares import`."""
+"""`ares data check|list|repair` and `ares import`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(help="Look at market data and at the dataset store.", no_args_is_help=True)
     data.command("check")(guarded(data_check))
     data.command("list")(guarded(data_list))
+    data.command("repair")(guarded(data_repair))
     app.add_typer(data, name="data")
     app.command("import")(guarded(import_))
 
@@ -93,6 +94,27 @@ def data_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
         ]
         header = ("exchange", "symbol", "timeframe", "bars", "first", "last", "size")
         table("", header, rows)
+
+
+def data_repair(
+    symbol: Annotated[str, typer.Option("--symbol", help="As `ares data list` shows it.")],
+    timeframe: Annotated[str, typer.Option("--timeframe", help="Length of a bar.")],
+    exchange: Annotated[str, typer.Option("--exchange", help="Name of the exchange.")] = "local",
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Take damaged files out of a dataset, so that the rest loads and an import refills it."""
+    from ares.market.datasets import repair_dataset
+    from ares.store.workspace import Workspace
+
+    removed = repair_dataset(Workspace.locate(home), symbol, exchange, timeframe)
+    if as_json:
+        emit({"removed": removed})
+    elif removed:
+        say(f"Taken out: {', '.join(removed)}. Import the files again.")
+    else:
+        say("Nothing is damaged.")
 
 
 def import_(

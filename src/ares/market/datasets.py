@@ -178,11 +178,7 @@ def load_dataset(
     folder = workspace.dataset(exchange, symbol, timeframe)
     span = parse_timerange(timerange)
     if not (folder / MANIFEST).exists():
-        raise DataError(
-            "there is no such dataset",
-            where=f"{symbol} {exchange} {timeframe}",
-            remedy="`ares import` makes one from files; `ares data list` shows what is there.",
-        )
+        raise _no_dataset(symbol, exchange, timeframe)
     for last_try in (False, True):
         manifest = read_manifest(folder)
         _check_names(manifest, (symbol, exchange, timeframe), folder)
@@ -195,6 +191,14 @@ def load_dataset(
             if last_try or read_manifest(folder) == manifest:
                 raise
     raise AssertionError("unreachable")
+
+
+def _no_dataset(symbol: str, exchange: str, timeframe: str) -> DataError:
+    return DataError(
+        "there is no such dataset",
+        where=f"{symbol} {exchange} {timeframe}",
+        remedy="`ares import` makes one from files; `ares data list` shows what is there.",
+    )
 
 
 def has_dataset(workspace: Workspace, symbol: str, exchange: str, timeframe: str) -> bool:
@@ -234,14 +238,22 @@ def repair_dataset(
     """Take damaged parts out of a dataset, so that the rest loads and an import refills it.
 
     Returns:
-        Names of the parts that were removed; doing it again removes nothing.
+        Names of the files that were removed; doing it again removes nothing. Without a readable
+        manifest nothing is known of the parts, and the dataset is gone.
 
     Raises:
-        ArtifactError: The manifest itself is damaged: import the files again.
+        DataError: There is no such dataset.
     """
     folder = workspace.dataset(exchange, symbol, timeframe)
+    if not (folder / MANIFEST).exists():
+        raise _no_dataset(symbol, exchange, timeframe)
     with FileLock(folder / _LOCK, timeout=_WAIT_SECONDS):
-        manifest = read_manifest(folder)
+        try:
+            manifest = read_manifest(folder)
+        except ArtifactError as error:
+            _log.warning("%s", error)
+            (folder / MANIFEST).unlink()
+            return (MANIFEST,)
         good, removed = [], []
         for part in manifest.parts:
             try:
