@@ -344,6 +344,8 @@ def test_a_coarse_file_does_not_hide_among_fine_ones():
     parts = [raw_of(fine, files=("1m.csv",)), raw_of(coarse, files=("5m.csv",))]
     with pytest.raises(DataError, match="5m.csv: .*timeframe 1m, but most open 5m apart"):
         check_bars(RawBars.concat(parts), **MARKET)
+    _, report = check_bars(RawBars.concat(parts), **MARKET, strict=False)
+    assert next((f.kind, f.count) for f in report.findings) == ("other_timeframe", 1)
 
 
 def test_the_longest_gaps_are_named_first():

@@ -122,7 +122,10 @@ def clean(raw: RawBars, rules: DoorRules) -> tuple[Cleaned, QualityReport]:
     distinct = times[is_new]
     notes.add("duplicates", order[~is_new], "collapsed", notes.row)
     refuse_other_timeframe(distinct, rules.interval, ", ".join(raw.files) or "data")
-    _refuse_mixed_timeframes(raw, rules.interval)
+    others = _files_of_other_timeframes(raw, rules.interval)
+    if rules.strict and others:
+        raise others[0]
+    notes.describe_files([str(error) for error in others])
     calendar = rules.calendar or infer_calendar(distinct, rules.interval)
     notes.count_times(distinct, rules.interval, calendar)
 
@@ -139,15 +142,20 @@ def clean(raw: RawBars, rules: DoorRules) -> tuple[Cleaned, QualityReport]:
     return Cleaned(columns, decimal_step([columns[name] for name in PRICES]), gaps), report
 
 
-def _refuse_mixed_timeframes(raw: RawBars, interval: int) -> None:
-    """Judge the distances of every file by itself: a few coarse bars hide among many fine ones."""
+def _files_of_other_timeframes(raw: RawBars, interval: int) -> list[DataError]:
+    """What is wrong with each file by itself: a few coarse bars hide among many fine ones."""
+    found: list[DataError] = []
     if raw.file_of_row is None:
-        return
+        return found
     starts = np.flatnonzero(np.diff(raw.file_of_row, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(raw)], strict=True):
         times = np.unique(raw.timestamp[start:stop])
         name = raw.files[int(raw.file_of_row[start])]
-        refuse_other_timeframe(times[times != NO_TIME], interval, name)
+        try:
+            refuse_other_timeframe(times[times != NO_TIME], interval, name)
+        except DataError as error:
+            found.append(error)
+    return found
 
 
 def _collapse(raw: RawBars, rows: Int64Array, notes: _Notes) -> Int64Array:
@@ -233,6 +241,12 @@ class _Notes:
         if total:
             examples = tuple(describe(int(k)) for k in found[:EXAMPLES])
             self._findings.append(Finding(kind, total, action, examples))
+
+    def describe_files(self, faults: Sequence[str]) -> None:
+        """Files whose rows are bars of another timeframe."""
+        if faults:
+            examples = tuple(faults[:EXAMPLES])
+            self._findings.append(Finding("other_timeframe", len(faults), "kept", examples))
 
     def count_times(self, distinct: Int64Array, interval: int, calendar: Calendar) -> None:
         """Gaps, overlaps and holidays of the distinct times."""
