@@ -205,7 +205,10 @@ def frames(regimes: tuple[str, ...]) -> dict[str, pd.DataFrame]:
         "market": pd.DataFrame(market),
         "trades": pd.DataFrame(trades),
         "trials": pd.DataFrame(trials),
-        "oos": pd.DataFrame({"action": action, "regime": names.astype(str)}),
+        # As `TradingModel.predict` gives it: missing in warm-up and after a long gap, not "".
+        "oos": pd.DataFrame(
+            {"action": action, "regime": pd.Series([name or None for name in names], dtype="str")}
+        ),
     }
 
 

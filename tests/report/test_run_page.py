@@ -302,6 +302,12 @@ def test_runs_without_trades_have_a_page(tmp_path: Path) -> None:
     assert elements.plots()["plot-equity"]["data"][0]["y"] == [1.0] * DAYS
 
 
+def test_bars_without_a_regime_have_a_row_of_their_own(folder: Path, elements: Elements) -> None:
+    unknown = int(pd.read_parquet(folder / "oos.parquet")["regime"].isna().sum())
+    assert unknown > 0
+    assert re.search(rf"not known yet\s*{unknown}\b", elements.text)
+
+
 def test_no_score_at_all_is_drawn_without_a_range(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     trials = pd.read_parquet(folder / "trials.parquet")

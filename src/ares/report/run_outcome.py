@@ -192,7 +192,7 @@ def _sides(side: Any) -> list[str]:
 def _actions(run: RunData) -> Html:
     if run.oos.empty:
         return empty("No predictions.")
-    regime = run.oos["regime"].astype(str).to_numpy(dtype=object)
+    regime = run.oos["regime"].fillna("").astype(str).to_numpy(dtype=object)
     action = run.oos["action"].to_numpy(np.float64)
     body = []
     for name in sorted(set(regime.tolist())):
