@@ -17,6 +17,7 @@ from ares.market.timeframe import DAY
 from ares.pipeline import steps
 from ares.pipeline.optimise import middle, search_space
 from ares.pipeline.program import Trained, recipe_of, refit
+from ares.pipeline.publish import headline
 from ares.pipeline.step import Runner
 from ares.pipeline.stress import delayed, noisy, stressed_rerun
 from ares.pipeline.values import Recipe, Tools, WalkForward
@@ -103,6 +104,18 @@ def test_equity_days_and_trades_tell_one_story(bars: Bars, walk: WalkForward) ->
     for result in walk.results:
         growth *= 1.0 + result.trades["pnl"].sum()  # each window starts with a cash of 1
     assert oos.equity[-1] == pytest.approx(growth, rel=1e-12)
+
+
+def test_the_headline_is_defined_as_a_backtests_metrics(bars: Bars, walk: WalkForward) -> None:
+    recipe, config = RECIPE, CONFIG.monte_carlo
+    found = headline(bars, walk, steps.validate_monte_carlo(bars, walk, recipe, config))
+    equity = walk.oos.equity  # daily bars: a day's end is a close
+    peak = np.maximum(np.maximum.accumulate(equity), 1.0)
+    assert found["max_drawdown"] == pytest.approx((1.0 - equity / peak).max(), rel=1e-12)
+    elapsed = pd.Timestamp(bars.close_time[-1]) - pd.Timestamp(bars.timestamp[960])
+    cagr = equity[-1] ** (365.25 / (elapsed / pd.Timedelta(days=1))) - 1.0
+    assert found["cagr"] == pytest.approx(cagr, rel=1e-12)
+    assert found["total_return"] == pytest.approx(equity[-1] - 1.0, rel=1e-12)
 
 
 def test_the_benchmark_is_the_market(bars: Bars, walk: WalkForward) -> None:

@@ -76,6 +76,16 @@ def test_equity_multiplies_on_over_the_windows(parts):
     assert found.n_trades == len(parts)
 
 
+def test_a_fall_inside_a_day_is_a_drawdown_across_windows_too():
+    first = result(0, 1, 5, 20_000, [0.2], closes=np.array([1.1, 0.8, 1.3, 1.2]))
+    second = result(1, 5, 8, 20_001, [0.0], closes=np.array([0.9, 0.5, 1.0]))
+    # By hand: the peak is 1.3, and the second window begins at 1.2 and falls to 1.2 * 0.5.
+    assert stitch([first], days_per_year=365).max_drawdown == pytest.approx(0.3 / 1.1)
+    assert stitch([first, second], days_per_year=365).max_drawdown == pytest.approx(1 - 0.6 / 1.3)
+    by_day = result(1, 5, 8, 20_001, [-0.25])
+    assert stitch([first, by_day], days_per_year=365).max_drawdown == pytest.approx(1 - 0.9 / 1.3)
+
+
 def test_a_day_cut_by_a_window_border_is_compounded():
     first = result(0, 50, 60, 100, [0.1, 0.2])
     second = result(1, 60, 70, 101, [0.5, -0.1])

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from ares.backtest.metrics import DAY_NS, YEAR_DAYS
 from ares.core.environment import code_digest, library_versions, source_digest
 from ares.core.errors import AresError, StoreError
 from ares.core.identity import fingerprint
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from ares.core.config import WalkForwardConfig
     from ares.core.settings import Settings
+    from ares.market.bars import Bars
     from ares.market.memory import MemoryManager
     from ares.model.trading_model import TradingModel
     from ares.pipeline.step import Runner
@@ -199,7 +201,7 @@ def publish(
 ) -> Publication:
     """Write the run folder beside its place and give it its name by one rename."""
     displayed = discounted(walk.evidence, walk.evidence.n_validated + rivals.validations)
-    metrics = headline(walk, stress)
+    metrics = headline(data.bars, walk, stress)
     run_dir = publish_files(
         session.workspace,
         session.folder / "staging",
@@ -214,14 +216,21 @@ def publish(
     return Publication(run_dir, displayed, metrics, comparison.decision)
 
 
-def headline(walk: WalkForward, stress: MonteCarloReport) -> dict[str, float]:
-    """The numbers of the stitched out-of-sample curve that tables show."""
+def headline(bars: Bars, walk: WalkForward, stress: MonteCarloReport) -> dict[str, float]:
+    """The numbers of the stitched out-of-sample curve that tables show.
+
+    They are defined as those of one backtest: `cagr` by elapsed days / 365.25 from the open of the
+    first test bar to the close of the last, `max_drawdown` marked at every close.
+    """
     oos, evidence = walk.oos, walk.evidence
+    first, last = walk.results[0].window.test_start, walk.results[-1].window.test_stop - 1
+    years = (bars.close_time[last] - bars.timestamp[first]) / DAY_NS / YEAR_DAYS
+    total = stress.final_return.observed
     return {
-        "total_return": stress.final_return.observed,
-        "cagr": stress.cagr.observed,
+        "total_return": total,
+        "cagr": (1.0 + total) ** float(1.0 / years) - 1.0,
         "sharpe": stress.sharpe.observed,
-        "max_drawdown": stress.max_drawdown.observed,
+        "max_drawdown": oos.max_drawdown,
         "n_trades": float(oos.n_trades),
         "exposure": oos.exposure,
         "dsr": evidence.dsr,

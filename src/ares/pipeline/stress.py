@@ -50,7 +50,9 @@ def stressed_rerun(
             seen = traded[: window.test_stop]
             run = trade(seen, late, dict(model.params), dear, window.test_start, window.test_stop)
             _, returns = daily(run)
-            results.append(dataclasses.replace(result, daily_returns=returns, trades=run.trades))
+            results.append(
+                dataclasses.replace(result, daily_returns=returns, trades=run.trades, closes=None)
+            )
         return stitch(results, days_per_year=bars.days_per_year).daily_returns
 
     return rerun

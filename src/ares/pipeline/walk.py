@@ -121,5 +121,6 @@ def test_window(
         train_returns=plan.daily_returns,
         trades=result.trades,
         predictions=predictions,
+        closes=result.equity.to_numpy(dtype=np.float64),
     )
     return found, score

@@ -63,7 +63,8 @@ def moments(returns: Float64Array) -> Moments:
     """Moments of a return series; NaN where it is flat or has fewer than two values."""
     returns = checked_returns(returns, "returns")
     n = len(returns)
-    if n < 2 or returns.min() == returns.max():
+    # Below 1e-154 squares vanish: such returns do not move either.
+    if n < 2 or returns.min() == returns.max() or returns.std(ddof=1) == 0.0:
         return Moments(n, math.nan, math.nan, math.nan)
     centred = returns - returns.mean()
     centred /= np.abs(centred).max()

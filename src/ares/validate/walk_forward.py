@@ -18,6 +18,7 @@ from ares.core.errors import DataError, InputError
 from ares.core.types import Float64Array, Int64Array, readonly
 from ares.store.codecs import register
 from ares.validate.bootstrap import checked_returns
+from ares.validate.monte_carlo import max_drawdowns
 from ares.validate.overfitting import moments
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class WindowResult:
         train_returns: Net daily returns in sample of what was tested; may be empty.
         trades: Round trips of the test bars.
         predictions: One row per test bar; None where there is no model.
+        closes: Equity at each test close, from 1.0 before the first; None: known by day only.
     """
 
     window: Window
@@ -65,6 +67,7 @@ class WindowResult:
     train_returns: Float64Array
     trades: pd.DataFrame
     predictions: pd.DataFrame | None = None
+    closes: Float64Array | None = None
 
     def __post_init__(self) -> None:
         where = f"window {self.window.index}"
@@ -76,6 +79,8 @@ class WindowResult:
             raise InputError("days must increase", where=where)
         for array in (self.day, self.daily_returns, self.benchmark_returns, self.train_returns):
             readonly(array)
+        if self.closes is not None:
+            readonly(self.closes)
 
 
 @register(schema=1)
@@ -108,6 +113,8 @@ class OutOfSample:
         exposure: Share of closes held, weighted by the windows' bars.
         efficiency: Mean daily return out of sample over the mean in sample (Pardo 2008), both
             weighted by test days; NaN where the mean in sample is not positive.
+        max_drawdown: Largest fall from a peak, a positive share of it, marked at every close (at
+            the day's end in windows that know no closes); the start, 1.0, is a peak too.
         days_per_year: 365, 260 or 252.
         windows: One summary each.
     """
@@ -120,6 +127,7 @@ class OutOfSample:
     predictions: pd.DataFrame | None
     exposure: float
     efficiency: float
+    max_drawdown: float
     days_per_year: float
     windows: tuple[WindowSummary, ...]
 
@@ -191,6 +199,7 @@ def stitch(results: Sequence[WindowResult], *, days_per_year: float) -> OutOfSam
         predictions=_predictions(results),
         exposure=float((held * bars).sum() / bars.sum()),
         efficiency=_efficiency(results),
+        max_drawdown=_drawdown(results),
         days_per_year=float(days_per_year),
         windows=tuple(_summary(r, days_per_year) for r in results),
     )
@@ -206,6 +215,17 @@ def _compounded(parts: list[Float64Array], group: Int64Array, days: int) -> Floa
     single = growth - 1.0
     single[group[~shared]] = returns[~shared]  # untouched days keep their bits
     return single
+
+
+def _drawdown(results: Sequence[WindowResult]) -> float:
+    """Largest fall of the chained closes; day's ends would hide what happens inside a day."""
+    level, curve = 1.0, [np.ones(1)]
+    for result in results:
+        marks = result.closes
+        marks = np.cumprod(1.0 + result.daily_returns) if marks is None else marks
+        curve.append(level * marks)
+        level = float(curve[-1][-1]) if len(marks) else level
+    return float(max_drawdowns(np.concatenate(curve)[None, :])[0])
 
 
 def _efficiency(results: Sequence[WindowResult]) -> float:
