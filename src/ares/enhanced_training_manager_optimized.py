@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ares.core.config import Config
-    from ares.core.types import Float64Array
     from ares.market.bars import Bars
 
 __all__ = [
@@ -353,6 +352,3 @@ class _Evictable:
     def evict(self) -> int:
         """Let go of all entries in memory."""
         return int(self._backtester.evict(1.0))
-
-
-Indicators = dict[str, "Float64Array"]

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ares.core.config import EnsembleConfig
 from ares.core.errors import AresError, DataError
-from ares.learn.ensembles import Ensemble, Stacker, fit_ensemble, fit_stacker, gate
+from ares.learn.ensembles import Ensemble, Stacker, fit_ensemble, gate
 from ares.learn.logistic import fit_logistic
 from ares.store.codecs import decode, encode
 
@@ -52,7 +52,7 @@ def test_the_gate_stays_between_its_specialists(seed) -> None:
 def test_the_stacker_is_scikit_learns_ridge(l2) -> None:
     predictions, states, y = make(1500, 1)
     weight = np.random.default_rng(2).uniform(0.1, 1.0, 1500)
-    stacker = fit_stacker(predictions, states, y, weight, EnsembleConfig(l2=l2))
+    stacker = fit_ensemble(predictions, states, y, weight, EnsembleConfig(l2=l2)).stacker
     assert stacker is not None
     Z = inputs(predictions, states)
     mean = np.average(Z, axis=0, weights=weight)
@@ -65,7 +65,7 @@ def test_the_stacker_is_scikit_learns_ridge(l2) -> None:
 
 def test_the_stacker_learns_whom_to_trust() -> None:
     predictions, states, y = make(4000, 3)
-    stacker = fit_stacker(predictions, states, y, None, CONFIG)
+    stacker = fit_ensemble(predictions, states, y, None, CONFIG).stacker
     assert stacker is not None
     test = make(4000, 4)
     p, gated = stacker.predict(*test[:2]), gate(*test[:2])
@@ -103,13 +103,13 @@ def test_fallbacks_say_why() -> None:
     predictions, states, y = make(400)
     one = fit_ensemble(predictions, states, np.ones(400), None, CONFIG)
     assert one == Ensemble(None, "the chained rows have one class only", 400)
-    assert fit_stacker(predictions, states, np.ones(400), None, CONFIG) is None
+    assert fit_ensemble(predictions, states, np.ones(400), None, CONFIG).stacker is None
 
 
 def test_a_constant_input_says_nothing() -> None:
     predictions, states, y = make(600, 6)
     states[:] = [0.2, 0.5, 0.3]
-    stacker = fit_stacker(predictions, states, y, None, CONFIG)
+    stacker = fit_ensemble(predictions, states, y, None, CONFIG).stacker
     assert stacker is not None
     assert stacker.coefficients[5:].tolist() == [0.0, 0.0, 0.0]
     assert np.isfinite(stacker.predict(predictions, states)).all()

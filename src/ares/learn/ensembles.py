@@ -139,17 +139,6 @@ def fit_ensemble(
     return Ensemble(_fit(rows, target, mass, config.l2), "", len(rows))
 
 
-def fit_stacker(
-    predictions: Float64Array,
-    regime_probs: Float64Array,
-    y: AnyArray,
-    weight: Float64Array | None,
-    config: EnsembleConfig,
-) -> Stacker | None:
-    """As `fit_ensemble`, without the reason."""
-    return fit_ensemble(predictions, regime_probs, y, weight, config).stacker
-
-
 def _fit(rows: Float64Array, target: Float64Array, weight: Float64Array, l2: float) -> Stacker:
     """Fit on standardised inputs, so that the ridge treats them alike; fold the scales back."""
     total = weight.sum()
