@@ -1,9 +1,9 @@
 """Loading 800,000 one-minute bars: CSV.gz and the dataset store against a bare pyarrow read.
 
-    python benchmarks/data.py FOLDER [--repeats N]
+    python benchmarks/data.py [FOLDER] [--repeats N]
 
-FOLDER holds the three `bitfinex_BTCUSD_1m_*.csv.gz` files. Each way of loading alternates with a
-bare pyarrow read of the same rows. Cold runs are the first in a fresh process (imports included).
+FOLDER holds `bitfinex_BTCUSD_1m_*.csv.gz` files; without it a random walk of 800,000 bars is written
+and read. Each way of loading alternates with a bare pyarrow read of the same rows. Cold runs are the first in a fresh process (imports included).
 """
 
 from __future__ import annotations
@@ -85,13 +85,36 @@ def main_cold():
     print(timed(function, paths if name.endswith(("csv", "files")) else paths[0])[0])
 
 
+def random_walk(folder, count=800_000):
+    """Minute bars in the column order of the real files, prices with two decimals."""
+    import numpy as np
+    import pandas as pd
+
+    generator = np.random.default_rng(0)
+    close = np.round(300 * np.exp(np.cumsum(generator.normal(0, 2e-4, count))), 2)
+    opening = np.concatenate([[300.0], close[:-1]])
+    table = {
+        "timestamp": 1_420_070_400_000 + 60_000 * np.arange(count),
+        "open": opening,
+        "close": close,
+        "high": np.round(np.maximum(opening, close) + 0.05, 2),
+        "low": np.round(np.minimum(opening, close) - 0.05, 2),
+        "volume": np.round(generator.exponential(2.0, count), 6),
+    }
+    folder.mkdir()
+    path = folder / "bitfinex_BTCUSD_1m_made.csv.gz"
+    pd.DataFrame(table).to_csv(path, header=False, index=False)
+    return folder
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    paths = sorted(options.folder.glob("bitfinex_BTCUSD_1m_*.csv.gz"))
     with tempfile.TemporaryDirectory() as home:
+        source = options.folder or random_walk(Path(home) / "made")
+        paths = sorted(source.glob("bitfinex_BTCUSD_1m_*.csv.gz"))
         from ares.market.datasets import import_files
         from ares.store.workspace import Workspace
 
