@@ -219,10 +219,11 @@ def _compounded(parts: list[Float64Array], group: Int64Array, days: int) -> Floa
 
 def _drawdown(results: Sequence[WindowResult]) -> float:
     """Largest fall of the chained closes; day's ends would hide what happens inside a day."""
-    level, curve = 1.0, [np.ones(1)]
+    level = 1.0
+    curve: list[Float64Array] = [np.ones(1)]
     for result in results:
-        marks = result.closes
-        marks = np.cumprod(1.0 + result.daily_returns) if marks is None else marks
+        by_day: Float64Array = np.cumprod(1.0 + result.daily_returns, dtype=np.float64)
+        marks = by_day if result.closes is None else result.closes
         curve.append(level * marks)
         level = float(curve[-1][-1]) if len(marks) else level
     return float(max_drawdowns(np.concatenate(curve)[None, :])[0])
