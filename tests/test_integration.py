@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,14 @@ from ares import EnhancedTrainingManager
 from ares.backtest import simulate
 from ares.backtest.costs import default_costs
 from ares.backtest.strategies import SmaCross
-from ares.core.errors import AresError, ConfigError, DataError, InputError, ParameterError
+from ares.core.errors import (
+    AresError,
+    ConfigError,
+    DataError,
+    InputError,
+    MemoryBudgetError,
+    ParameterError,
+)
 from ares.core.settings import load_settings
 from ares.enhanced_training_manager import TrainingResult
 from ares.enhanced_training_manager_optimized import (
@@ -37,7 +46,7 @@ from ares.enhanced_training_manager_optimized import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ares.market.bars import Bars
     from small_runs import Finished
@@ -349,6 +358,46 @@ class TestQuickLoop:
             digests.add((result.trials_digest, result.best_score, result.ensemble_weight))
             toolkit.cleanup()
         assert len(digests) == 1
+
+    def test_the_cache_is_under_the_memory_budget(
+        self, toolkit: EnhancedTrainingManagerOptimized
+    ) -> None:
+        toolkit._load_and_optimize_data(*MARKET)
+        gc.collect()
+        assert toolkit.get_memory_profile()["caches"] == 1
+        assert toolkit.cached_backtester is not None
+        before = toolkit.cached_backtester.run_cached_backtest(POINT)
+        held = toolkit.get_memory_profile()["cache_bytes"]
+        assert held >= 16 * 9 * 8  # scoring blocks, columns, bytes of a number
+        assert toolkit.memory_manager.cleanup() == held
+        assert toolkit.get_memory_profile()["cache_bytes"] == 0
+        assert toolkit.cached_backtester.run_cached_backtest(POINT) == before
+
+    def test_patience_belongs_to_early_stopping(self, tmp_path: Path) -> None:
+        for enabled, patience in ((True, 3), (False, None)):
+            stopping = {"enabled": enabled, "patience": 3}
+            tree = {"computational_optimization": {"early_stopping": stopping}}
+            toolkit = EnhancedTrainingManagerOptimized(tree, home=tmp_path)
+            assert toolkit.patience == patience
+
+    @pytest.mark.parametrize("home", ["whole", "quick"])
+    def test_a_budget_below_the_process_is_refused(self, tmp_path: Path, home: str) -> None:
+        tree = {"computational_optimization": {"memory_management": {"budget": "1KiB"}}}
+        whole = EnhancedTrainingManager(tree, home=tmp_path / home)
+        quick = EnhancedTrainingManagerOptimized(tree, home=tmp_path / home)
+        market = dict(zip(("symbol", "exchange", "timeframe"), MARKET, strict=True))
+        train: dict[str, Callable[[], object]] = {
+            "whole": lambda: whole.execute_enhanced_training(market),
+            "quick": lambda: quick.execute_optimized_training(*MARKET),
+        }
+        with pytest.raises(MemoryBudgetError, match="MiB would fit") as caught:
+            train[home]()
+        assert not (tmp_path / home).exists()
+        fits = re.search(r"(\d+) MiB would fit", str(caught.value))
+        assert fits is not None
+        management = {"budget": f"{fits[1]}MiB"}
+        tree = {"computational_optimization": {"memory_management": management}}
+        assert EnhancedTrainingManagerOptimized(tree, home=tmp_path / home).initialize()
 
     def test_cleanup_lets_go_and_can_be_repeated(
         self, toolkit: EnhancedTrainingManagerOptimized

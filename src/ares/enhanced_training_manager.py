@@ -140,7 +140,8 @@ class EnhancedTrainingManager:
                 on_end=self._observer.step_ended,
             )
             try:
-                return self._run(runner, source, session)
+                with tools.watched():
+                    return self._run(runner, source, session)
             except UntilReached:
                 notes = (*runner.fallbacks, *session.fallbacks)
                 return TrainingResult("", None, "", False, {}, tuple(runner.records), notes)

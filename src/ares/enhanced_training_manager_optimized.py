@@ -18,6 +18,7 @@ train, ensemble) without validation. The whole pipeline is `ares.enhanced_traini
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from ares.market.memory import MemoryEfficientDataManager, MemoryManager
 from ares.market.sources import resolve
 from ares.market.streaming import StreamingDataProcessor
 from ares.search.adaptive import AdaptiveSampler
-from ares.search.cached import CachedBacktester
+from ares.search.cached import CachedBacktester, EvictableCache
 from ares.search.evaluator import EngineEvaluator
 from ares.search.parallel import ParallelBacktester
 from ares.search.progressive import ProgressiveEvaluator
@@ -62,6 +63,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger("ares.toolkit")
+_WATCH = 0.5
+"""Seconds between looks at the memory in use."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,23 @@ class EnhancedTrainingManagerOptimized:
         self.progressive_evaluator: ProgressiveEvaluator | None = None
         self._bars: Bars | None = None
         self._workers: ParallelBacktester | None = None
+        self._evictable: EvictableCache | None = None  # the memory manager holds it weakly
         self._stats: dict[str, Any] = {}
 
     def initialize(self) -> bool:
-        """Make the workspace's folders. True when the manager is ready."""
+        """Make the workspace's folders. True when the manager is ready.
+
+        Raises:
+            MemoryBudgetError: the process alone takes more than the memory budget.
+        """
+        if self.memory_management:
+            self.memory_manager.check_base()
         self.workspace.create()
         return True
+
+    def watched(self) -> AbstractContextManager[object]:
+        """Keep the memory budget while work goes on, where both switches are on."""
+        return self.memory_manager.watch(_WATCH) if self.memory_management else nullcontext()
 
     @property
     def jobs(self) -> int:
@@ -225,7 +239,8 @@ class EnhancedTrainingManagerOptimized:
             bars, inner=self.cached_backtester, seed=self._seed("progressive")
         )
         if self.memory_management:
-            self.memory_manager.register(_Evictable(self.cached_backtester))
+            self._evictable = EvictableCache(self.cached_backtester)
+            self.memory_manager.register(self._evictable)
 
     def execute_optimized_training(
         self, symbol: str, exchange: str, timeframe: str
@@ -246,14 +261,15 @@ class EnhancedTrainingManagerOptimized:
         evaluator: Any = (
             self.progressive_evaluator if self.early_stopping else self.cached_backtester
         )
-        found = run_search(
-            evaluator,
-            SmaCross().space,
-            self.config.search,
-            seed=self._seed("search"),
-            patience=self._patience(),
-        )
-        model, weight, losses = self._train(training)
+        with self.watched():
+            found = run_search(
+                evaluator,
+                SmaCross().space,
+                self.config.search,
+                seed=self._seed("search"),
+                patience=self.patience,
+            )
+            model, weight, losses = self._train(training)
         self.fallbacks += found.fallbacks
         self._stats = {**found.counts, "cache": self.cached_backtester.stats()}
         return OptimizationResult(
@@ -330,25 +346,11 @@ class EnhancedTrainingManagerOptimized:
         if self._workers is not None:
             self._workers.close()
 
-    def _patience(self) -> int | None:
+    @property
+    def patience(self) -> int | None:
+        """Generations without improvement that end a search; None without early stopping."""
         options = self.config.computational_optimization.early_stopping
         return options.patience if self.early_stopping else None
 
     def _seed(self, name: str) -> int:
         return seed_for(self.config.enhanced_training_manager.seed, name)
-
-
-class _Evictable:
-    """A cached backtester as the memory manager sees it."""
-
-    def __init__(self, backtester: CachedBacktester) -> None:
-        self._backtester = backtester
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the entries in memory."""
-        return int(self._backtester.stats().get("memory_bytes", 0))
-
-    def evict(self) -> int:
-        """Let go of all entries in memory."""
-        return int(self._backtester.evict(1.0))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ares.core.errors import ConfigError, DataError, StoreError
+from ares.core.errors import ConfigError, DataError, MemoryBudgetError, StoreError
 from ares.market.bars import Bars
 from ares.market.budget import cgroup_limit, memory_limit, parse_size
 from ares.market.files import load_bars
@@ -235,6 +235,22 @@ def test_watching_evicts_and_remembers_the_peak(crowd):
     assert log == ["a"]
     assert manager.profile_memory_usage()["peak_bytes"] == 300
     assert sum(c.nbytes for c in caches) == 200
+
+
+def test_a_budget_that_the_process_alone_passes_says_what_would_fit():
+    MemoryManager(budget=(300 << 20) + 1, usage=lambda: 300 << 20).check_base()
+    for base, fits in ((300, 1024), (3000, 6000)):
+        manager = MemoryManager(budget=base << 20, usage=lambda base=base: base << 20)
+        with pytest.raises(MemoryBudgetError, match=rf"--memory {fits}MiB") as caught:
+            manager.check_base()
+        assert f"{base} MiB" in str(caught.value)
+
+
+def test_pressure_that_nothing_relieves_is_warned_of_once(caplog):
+    manager = MemoryManager(budget=10, usage=lambda: 100)
+    for _ in range(3):
+        assert manager.check_memory_usage()
+    assert len(caplog.records) == 1
 
 
 def test_the_process_tree_is_measured():

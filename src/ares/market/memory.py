@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ares.core.errors import ConfigError, DataError
+from ares.core.errors import ConfigError, DataError, MemoryBudgetError
 from ares.market.arrowfile import DECIMALS_KEY, check_footer, check_parquet_frame, decimals_of
 from ares.market.budget import memory_limit, parse_size
 from ares.market.frames import exact_of_float32
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ares.market.memory")
 
 Compression: TypeAlias = Literal["zstd", "snappy", "gzip", "lz4", "none"]
+
+_FITS: Final = 1 << 30
+"""Bytes in which a training on daily bars fits, libraries included."""
 
 DECIMALS: Final = "decimals"
 """Key of `df.attrs`: column name to the decimals that its float32 values stand for."""
@@ -208,8 +211,24 @@ class MemoryManager:
         self._caches: dict[int, Callable[[], MemoryCache | None]] = {}
         self._evictions = 0
         self._freed = 0
+        self._warned = False
         self.base_bytes = self._usage()
         self._peak = self.base_bytes
+
+    def check_base(self) -> None:
+        """Refuse a budget that the process alone passes, before any work.
+
+        Raises:
+            MemoryBudgetError: it does.
+        """
+        if self.budget_bytes <= self.base_bytes:
+            fits = max(_FITS, 2 * self.base_bytes) >> 20
+            raise MemoryBudgetError(
+                f"the process alone takes {self.base_bytes >> 20} MiB of the memory budget",
+                value=f"{self.budget_bytes} bytes",
+                where="computational_optimization.memory_management",
+                remedy=f"{fits} MiB would fit: --memory {fits}MiB.",
+            )
 
     def register(self, cache: MemoryCache) -> None:
         """Put a cache under the budget; it is held weakly. Registering again marks it as used."""
@@ -259,7 +278,8 @@ class MemoryManager:
         gc.collect()
         self._freed += freed
         self.sample()
-        if pressed:
+        if pressed and (freed or not self._warned):
+            self._warned = True
             _log.warning("memory budget passed: %d bytes of caches evicted", freed)
         return freed
 

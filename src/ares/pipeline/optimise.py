@@ -16,7 +16,7 @@ from ares.core.identity import seed_for
 from ares.learn.labels import barrier_width
 from ares.pipeline.values import Plan
 from ares.pipeline.walk import daily
-from ares.search.cached import CachedBacktester
+from ares.search.cached import CachedBacktester, EvictableCache
 from ares.search.evaluator import EngineEvaluator
 from ares.search.parallel import ParallelBacktester
 from ares.search.progressive import ProgressiveEvaluator
@@ -140,6 +140,10 @@ def _stack_of(
             inner=evaluator, max_cache_size=tools.cache_size, store=tools.cache_path
         )
         stack.callback(cached.close)
+        if tools.memory is not None:
+            evictable = EvictableCache(cached)
+            tools.memory.register(evictable)
+            stack.callback(lambda: evictable)  # the manager holds it weakly
         evaluator = cached
     return evaluator
 

@@ -104,6 +104,7 @@ class Session:
             ledger_dir=self.folder / "ledgers",
             progress=progress,
             note=self.note,
+            memory=self.memory if toolkit.memory_management else None,
         )
         self._fresh = fresh
         self._lock = FileLock(self.folder.with_suffix(".lock"))

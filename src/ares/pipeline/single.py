@@ -123,10 +123,11 @@ def optimize(
         toolkit.progressive_evaluator if toolkit.early_stopping else toolkit.cached_backtester
     )
     seed = seed_for(config.enhanced_training_manager.seed, "search")
-    patience = config.computational_optimization.early_stopping.patience
+    patience = toolkit.patience
     request = request_digest(evaluator, strategy.space, config.search, seed=seed, patience=patience)
     began = time.perf_counter()
     with ExitStack() as stack:
+        stack.enter_context(toolkit.watched())
         ledger = None
         if request is not None:
             folder = workspace.work(request)

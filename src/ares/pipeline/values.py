@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ares.learn.splits import Chain
     from ares.learn.track import Dataset, Track
     from ares.market.bars import Bars, Holdout
+    from ares.market.memory import MemoryManager
     from ares.model.trading_model import TradingModel
     from ares.validate.evidence import Evidence
     from ares.validate.walk_forward import OutOfSample, WindowResult
@@ -208,6 +209,7 @@ class Tools(Volatile):
         ledger_dir: Where unfinished searches keep their ledgers; None: in memory.
         progress: Called with (what, done, total).
         note: Called with every fallback taken.
+        memory: What keeps the memory budget, by evicting caches; None: nothing does.
     """
 
     jobs: int
@@ -216,3 +218,4 @@ class Tools(Volatile):
     ledger_dir: Path | None
     progress: Callable[[str, int, int], None]
     note: Callable[[str], None]
+    memory: MemoryManager | None = None

@@ -65,6 +65,11 @@ class BlockResults:
     def __hash__(self) -> int:
         return hash(self.to_bytes())
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(int(getattr(self, f.name).nbytes) for f in fields(self))
+
     def take(self, rows: Sequence[int] | Int64Array) -> BlockResults:
         """The blocks `rows`, in that order."""
         index = np.asarray(rows, dtype=np.int64)

@@ -101,6 +101,11 @@ class CachedBacktester:
         return self._inner.problem
 
     @property
+    def memory_bytes(self) -> int:
+        """Bytes of the results in memory."""
+        return self._memory.nbytes
+
+    @property
     def technical_indicators(self) -> dict[str, Float64Array]:
         """Arrays, one value per row of the market data, NaN where undefined (computed once).
 
@@ -148,6 +153,7 @@ class CachedBacktester:
         return {
             **self._counts,
             "entries": len(self._memory),
+            "memory_bytes": self.memory_bytes,
             "max_cache_size": self._memory.max_entries,
             "evictions": self._memory.evictions,
             "stored": store.rows() if store else 0,
@@ -240,6 +246,24 @@ class CachedBacktester:
     def _fall_back(self, note: str) -> None:
         _log.warning(note)
         self._fallbacks.append(note)
+
+
+class EvictableCache:
+    """The memory of a cached backtester as a memory manager sees it, which holds it weakly."""
+
+    def __init__(self, backtester: CachedBacktester) -> None:
+        self._backtester = backtester
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the results in memory."""
+        return self._backtester.memory_bytes
+
+    def evict(self) -> int:
+        """Let go of all results in memory; the bytes that they took."""
+        held = self.nbytes
+        self._backtester.evict(1.0)
+        return held
 
 
 def _has_numbers(result: BlockResults) -> bool:

@@ -136,7 +136,9 @@ class Ledger:
         except sqlite3.OperationalError as error:
             self.close()
             raise StoreError(
-                f"the trial ledger cannot be opened: {error}", where=str(path)
+                f"the trial ledger cannot be opened: {error}",
+                where=str(path),
+                remedy="Free space or make the folder writable, then start the same command again.",
             ) from error
         except sqlite3.DatabaseError as error:
             self.close()

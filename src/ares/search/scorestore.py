@@ -40,6 +40,12 @@ class Memory:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the results held, without what Python adds."""
+        with self._lock:
+            return sum(entry.nbytes for entry in self._entries.values())
+
     def get(self, key: str) -> BlockResults | None:
         """The entry, which becomes the most recent one."""
         with self._lock:
