@@ -220,3 +220,17 @@ def test_options_that_do_not_fit_are_not_ignored(tmp_path, stored, caplog):
     else:
         with pytest.raises(DataError, match="within a factor 1.01"):
             resolve(*names, workspace=workspace, bad_prints="error", max_print=1.01)
+
+
+def test_columns_without_files_are_not_taken_in_silence(tmp_path, workspace, caplog):
+    order = ("timestamp", "open", "close", "high", "low", "volume")
+    with pytest.raises(DataError, match="order of columns is that of files"):
+        resolve(*SAMPLE, workspace=workspace, columns=order)
+    market = dict(zip(("symbol", "exchange", "timeframe"), SAMPLE, strict=True))
+    sample()[:100].to_frame().to_parquet(tmp_path / "a.parquet")
+    import_files(workspace, tmp_path / "a.parquet", **market)
+    caplog.clear()
+    assert len(resolve(*SAMPLE, workspace=workspace, columns=order)) == 100
+    assert [r.message for r in caplog.records] == [
+        "columns, bad_prints and max_print do nothing to a dataset: name its files instead"
+    ]

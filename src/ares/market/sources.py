@@ -92,7 +92,8 @@ def resolve(
         timeframe: Interval of a bar.
         data: Files or folders; they win over the dataset.
         workspace: Where datasets and copies of CSV files lie; without it files are read directly.
-        columns: Order of the columns of files, as `load_bars`.
+        columns: Order of the columns of files, as `load_bars`; the sample refuses it, and for a
+            dataset, whose columns are named, there is a warning.
         timerange: "20200101-20210101", end exclusive.
         calendar: As `load_bars`, for files; a dataset and the sample keep their own, and must agree.
         adjusted: As `calendar`; "none" agrees with all.
@@ -119,9 +120,13 @@ def resolve(
         )
     if workspace is not None and has_dataset(workspace, symbol, exchange, timeframe):
         bars = load_dataset(workspace, symbol, exchange, timeframe, timerange)
-        if (bad_prints, max_print) != ("drop", 2.0):
-            _log.warning("bad_prints and max_print do nothing to a dataset: name its files instead")
+        if columns is not None or (bad_prints, max_print) != ("drop", 2.0):
+            _log.warning(
+                "columns, bad_prints and max_print do nothing to a dataset: name its files instead"
+            )
     elif (symbol, exchange, timeframe) == SAMPLE:
+        if columns is not None:
+            raise _no_files(columns)
         bars = cut(sample(bad_prints=bad_prints, max_print=max_print), parse_timerange(timerange))
     else:
         raise _unknown(symbol, exchange, timeframe)
@@ -141,6 +146,15 @@ def _check_agrees(bars: Bars, name: str, asked: str) -> None:
             value=asked,
             remedy=f"Leave {name} away, or give the files with it.",
         )
+
+
+def _no_files(columns: Columns) -> DataError:
+    return DataError(
+        "an order of columns is that of files, and none are given",
+        where=" ".join(SAMPLE),
+        value=columns,
+        remedy="Give the files with --data, or leave columns away.",
+    )
 
 
 def _unknown(symbol: str, exchange: str, timeframe: str) -> DataError:
