@@ -97,6 +97,12 @@ def test_bounds_as_users_write_them():
     assert space.allows({"x": 1.0})
 
 
+def test_integers_of_numpy_bound_an_integer():
+    space = ParameterSpace.from_bounds({"n": (np.int64(2), np.int32(9)), "x": (np.float64(1), 2)})
+    assert space == ParameterSpace.from_bounds({"n": (2, 9), "x": (1.0, 2.0)})
+    assert isinstance(space.parameters["n"], Int)
+
+
 @pytest.mark.parametrize(
     "bound", [(1,), (3, 2), (0.0, 1.0, "log"), "ab", [], (1, 2, "lin"), None, (1, math.inf)]
 )

@@ -6,6 +6,7 @@ import difflib
 import math
 import operator
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ares.core.errors import ParameterError
@@ -239,7 +240,7 @@ def _parse(name: str, bound: Any) -> Parameter:
             value=bound,
             where=name,
         )
-    whole = all(isinstance(end, int) and not isinstance(end, bool) for end in bound[:2])
+    whole = all(isinstance(end, Integral) and not isinstance(end, bool) for end in bound[:2])
     low, high = (_as_float(name, end) for end in bound[:2])
     if low > high or (log and low <= 0):
         rule = "low must not exceed high" + (", and log needs low > 0" if log else "")
