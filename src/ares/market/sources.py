@@ -118,23 +118,36 @@ def resolve(
         return load_files(
             workspace, data, columns=columns, timerange=timerange, options=door, **market
         )
-    if workspace is not None and has_dataset(workspace, symbol, exchange, timeframe):
-        bars = load_dataset(workspace, symbol, exchange, timeframe, timerange)
-        if columns is not None or (bad_prints, max_print) != ("drop", 2.0):
-            _log.warning(
-                "columns, bad_prints and max_print do nothing to a dataset: name its files instead"
-            )
-    elif (symbol, exchange, timeframe) == SAMPLE:
-        if columns is not None:
-            raise _no_files(columns)
-        bars = cut(sample(bad_prints=bad_prints, max_print=max_print), parse_timerange(timerange))
-    else:
-        raise _unknown(symbol, exchange, timeframe)
+    bars = _known(workspace, symbol, exchange, timeframe, columns, timerange, bad_prints, max_print)
     if calendar is not None:
         _check_agrees(bars, "calendar", str(parse_calendar(calendar)))
     if adjusted != "none":
         _check_agrees(bars, "adjusted", adjusted)
     return bars
+
+
+def _known(
+    workspace: Workspace | None,
+    symbol: str,
+    exchange: str,
+    timeframe: str,
+    columns: Columns | None,
+    timerange: str | None,
+    bad_prints: BadPrints,
+    max_print: float,
+) -> Bars:
+    """The bars of the dataset, else of the sample."""
+    if workspace is not None and has_dataset(workspace, symbol, exchange, timeframe):
+        if columns is not None or (bad_prints, max_print) != ("drop", 2.0):
+            _log.warning(
+                "columns, bad_prints and max_print do nothing to a dataset: name its files instead"
+            )
+        return load_dataset(workspace, symbol, exchange, timeframe, timerange)
+    if (symbol, exchange, timeframe) != SAMPLE:
+        raise _unknown(symbol, exchange, timeframe)
+    if columns is not None:
+        raise _no_files(columns)
+    return cut(sample(bad_prints=bad_prints, max_print=max_print), parse_timerange(timerange))
 
 
 def _check_agrees(bars: Bars, name: str, asked: str) -> None:
