@@ -48,6 +48,7 @@ ifdef UV
 	uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 else
+	@echo 'Installing into .venv; with pip this takes about two minutes.'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

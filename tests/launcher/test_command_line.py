@@ -64,7 +64,10 @@ def test_config_init_writes_what_config_show_reads(ares: Ares, tmp_path: Path) -
     assert ares("config", "init", "mine.toml", "--mode", "quick").code == 0
     text = (tmp_path / "mine.toml").read_text()
     assert 'mode = "quick"' in text
-    assert "trials = 192" in text
+    assert "# trials = 192  # by mode" in text
+    (tmp_path / "full.toml").write_text(text.replace('mode = "quick"', 'mode = "full"'))
+    full = ares("config", "show", "-c", "full.toml", "--json").json["config"]
+    assert full["search"]["trials"] == 512
     again = ares("config", "init", "mine.toml")
     assert again.code == 2
     assert "not overwritten" in again.err

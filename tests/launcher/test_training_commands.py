@@ -78,7 +78,7 @@ def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Pa
     assert (entry["run_id"], entry["champion"], entry["problem"]) == (name, False, "")
     shown = ares("runs", "show", name[:12], "--json", home=home).json
     assert shown["verdict"] == finished.result.verdict
-    assert "On the holdout" in ares("runs", "show", home=home).out
+    assert "Holdout: " in ares("runs", "show", home=home).out
     assert ares("runs", "promote", "last", home=home).code == 0
     assert ares("runs", "list", "--json", home=home).json["runs"][0]["champion"]
     same = ares("runs", "compare", name, "last", "--json", home=home).json
@@ -110,7 +110,13 @@ def test_signal_says_what_predict_says(ares: Ares, finished: Finished, home: Pat
     assert "decision at its close" in ares("signal", "--data", finished.csv, home=home).out
 
 
-def test_report_is_rendered_again(ares: Ares, finished: Finished, home: Path) -> None:
+def test_report_of_last_means_the_last_training_run(
+    ares: Ares, finished: Finished, home: Path
+) -> None:
+    market = ("--data", finished.csv, *MARKET, "--set", "fast=10", "--set", "slow=50")
+    other = ares("backtest", *market, "--json", home=home).json["run_dir"]
+    assert "in sample" in ares("runs", "show", Path(other).name, home=home).out
+    assert "return" in ares("runs", "list", home=home).out
     page = home / "runs" / finished.run_dir.name / "report.html"
     before = page.read_bytes()
     page.unlink()
@@ -140,7 +146,7 @@ def test_backtest_publishes_trades_and_a_page(ares: Ares, finished: Finished) ->
         (("--set", "fast=50", "--set", "slow=10"), "fast must be below slow"),
         (("--set", "size=2"), "size must be"),
         (("--fee", "0.7"), "less than 0.5"),
-        (("--strategy", "sma_cros"), "nearest built-in name"),
+        (("--strategy", "sma_cros"), "the nearest name is SmaCross"),
         (("--strategy", "none.py:Mine"), "must be a Python file"),
         (("--strategy", "broken.py:Mine"), "broken.py"),
         (("--timerange", "19000101-19000201"), "no bars lie in the time range"),

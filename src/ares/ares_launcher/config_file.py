@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ares.core.config import QUICK
 from ares.core.settings import to_toml
 
 if TYPE_CHECKING:
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 def template(config: BaseModel) -> str:
     """Return every section and key of `config` as TOML, each key with its description.
 
-    Keys without a default are written as comments.
+    Keys without a default are written as comments, and so are those that the mode decides: a value
+    in a file would beat the mode.
     """
+    by_mode = {f"{section}.{key}" for section, keys in QUICK.items() for key in keys}
     notes = dict(_notes(config, ""))
     lines = [
         "# Ares configuration. Every key is optional; `ares config schema` gives the ranges.",
@@ -29,7 +32,9 @@ def template(config: BaseModel) -> str:
         note = notes.get(f"{section}.{key}")
         if note:
             lines.append(f"# {note}")
-        lines.append(text.replace("# ", "# ", 1).replace(" is not set", " ="))
+        if f"{section}.{key}" in by_mode:
+            text = f"# {text}  # by mode"
+        lines.append(text.replace(" is not set", " ="))
     return "\n".join(lines) + "\n"
 
 

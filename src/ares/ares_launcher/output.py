@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -102,8 +102,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
+@functools.cache
 def console(*, stderr: bool = False) -> Console:
-    """Return a rich console; plain text where the stream is no terminal."""
+    """The one console of a stream: what is printed during live progress must go through it."""
     from rich.console import Console
 
     class Quiet(Console):
@@ -140,7 +141,8 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     shown = Table(header_style="bold")
     for index, name in enumerate(header):
         numeric = bool(body) and all(_is_number(row[index]) for row in body)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        shown.add_column(name, justify=justify, overflow="fold", no_wrap=index == 0)
     for row in body:
         shown.add_row(*(_escape(cell) for cell in row))
     if title:
@@ -154,7 +156,10 @@ def say(text: str) -> None:
 
 
 def _is_number(cell: str) -> bool:
-    return cell in {"", "-"} or cell.lstrip("+-").replace(",", "")[:1].isdigit()
+    return (
+        cell in {"", "-"}
+        or cell.lstrip("+-").rstrip(" %").replace(",", "").replace(".", "", 1).isdigit()
+    )
 
 
 def size(count: float) -> str:

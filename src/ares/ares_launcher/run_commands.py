@@ -8,6 +8,7 @@ import typer
 
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.output import emit, guarded, number, percent, say, table
+from ares.ares_launcher.train_commands import RECOMMENDATIONS, show_metrics
 
 Run = Annotated[str, typer.Argument(help="Run id, the beginning of one, or last.")]
 Runs = Annotated[list[str], typer.Argument(help="Two runs or more.")]
@@ -47,14 +48,13 @@ def runs_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
             (
                 entry["run_id"],
                 entry["market"],
-                "edge" if entry["edge"] else "no edge",
-                number(entry["metrics"].get("sharpe")),
-                percent(entry["metrics"].get("total_return")),
-                ("champion" if entry["champion"] else "") or entry["problem"],
+                entry["kind"],
+                _finding(entry),
+                entry["problem"] or ("champion" if entry["champion"] else ""),
             )
             for entry in found
         ]
-        table("", ("run", "market", "evidence", "Sharpe", "return", ""), rows)
+        table("", ("run", "market", "kind", "found", "note"), rows)
 
 
 def runs_show(
@@ -70,13 +70,18 @@ def runs_show(
     if as_json:
         emit({"run_id": folder.name, "run_dir": folder, "digest": manifest.digest, **sections})
         return
-    say(f"{folder.name}: {_market(sections)}, {len(manifest.files)} files, all as recorded")
-    table("Out of sample", ("metric", "value"), [
-        (name.replace("_", " "), number(value, 4)) for name, value in sections["metrics"].items()
-    ])  # fmt: skip
-    say(sections["verdict"])
-    say(f"On the holdout: {sections['recommendation']}.")
-    say(f"Report: {folder / 'report.html'}")
+    kind = sections.get("kind", "run")
+    files = f"{len(manifest.files)} files, all as recorded"
+    say(f"{folder.name}: {kind}, {_market(sections)}, {files}")
+    if kind == "train":
+        show_metrics(sections["metrics"])
+        say(RECOMMENDATIONS[sections["recommendation"]])
+        say(sections["verdict"])
+    else:
+        rows = [(k.replace("_", " "), number(v, 4)) for k, v in sections["metrics"].items()]
+        table(f"{sections['strategy']}, in sample", ("metric", "value"), rows)
+    if (folder / "report.html").exists():
+        say(f"Report: {folder / 'report.html'}")
 
 
 def runs_compare(
@@ -91,7 +96,11 @@ def runs_compare(
     sections = [dict(read_manifest(folder, verify_files=False).sections) for folder in folders]
     names = sorted({name for each in sections for name in each.get("metrics", {})})
     made = ("market", "data", "mode", "seed", "configuration", "code", "libraries")
-    differing = [key for key in made if any(s.get(key) != sections[0].get(key) for s in sections)]
+    differing = [
+        key
+        for key in made
+        if all(key in s for s in sections) and any(s[key] != sections[0][key] for s in sections)
+    ]
     if as_json:
         entries = [
             {"run_id": f.name, **{k: s.get(k) for k in ("metrics", "verdict", *differing)}}
@@ -107,7 +116,9 @@ def runs_compare(
     say(f"They differ in: {', '.join(differing) or 'nothing that shapes a result'}.")
 
 
-def runs_promote(run: Run, home: opt.Home = None, debug: opt.Debug = False) -> None:
+def runs_promote(
+    run: Run, home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
+) -> None:
     """Make a run the champion of its market: later runs are tested against it."""
     from ares.model.artifact import load_model
     from ares.store.history import History
@@ -115,24 +126,33 @@ def runs_promote(run: Run, home: opt.Home = None, debug: opt.Debug = False) -> N
     from ares.store.workspace import Workspace
 
     workspace = Workspace.locate(home)
-    folder = find_run(workspace, run)
+    folder = find_run(workspace, run, kind="train")
     model = load_model(folder)  # a champion that cannot be loaded is none
     market = f"{model.symbol} {model.exchange} {model.timeframe}"
     History(workspace.history_db).promote(market, folder.name)
-    say(f"{folder.name} is the champion of {market}.")
+    if as_json:
+        emit({"champion": folder.name, "market": market})
+    else:
+        say(f"{folder.name} is the champion of {market}.")
 
 
-def report(run: Run = "last", home: opt.Home = None, debug: opt.Debug = False) -> None:
-    """Render a run's report again and say where it is."""
+def report(
+    run: Run = "last", home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
+) -> None:
+    """Render a training run's report again and say where it is."""
     from ares.report.page import render_run
     from ares.store.atomic import write_atomic
     from ares.store.runs import find_run, read_manifest
     from ares.store.workspace import Workspace
 
-    folder = find_run(Workspace.locate(home), run)
+    folder = find_run(Workspace.locate(home), run, kind="train")
     read_manifest(folder)
-    write_atomic(folder / "report.html", render_run(folder).encode())
-    say(f"Report: {folder / 'report.html'}")
+    page = folder / "report.html"
+    write_atomic(page, render_run(folder).encode())
+    if as_json:
+        emit({"run_id": folder.name, "report": page})
+    else:
+        say(f"Report: {page}")
 
 
 def signal(
@@ -147,11 +167,12 @@ def signal(
     """Say what a trained model decides at the latest closes."""
     from ares.market.sources import resolve
     from ares.model.artifact import load_model
-    from ares.store.runs import find_run
+    from ares.store.runs import find_run, read_manifest
     from ares.store.workspace import Workspace
 
     workspace = Workspace.locate(home)
-    model = load_model(find_run(workspace, run))
+    folder = find_run(workspace, run, kind="train")
+    model, edge = load_model(folder), bool(read_manifest(folder).sections["edge"])
     bars = resolve(
         model.symbol,
         model.exchange,
@@ -165,7 +186,8 @@ def signal(
     words = {1: "enter long", -1: "enter short", 0: "do not enter"}
     if as_json:
         records: list[Any] = latest.to_dict("records")
-        emit({"signals": [{**r, "timestamp": r["timestamp"].isoformat()} for r in records]})
+        rows_ = [{**r, "timestamp": r["timestamp"].isoformat()} for r in records]
+        emit({"run_id": folder.name, "edge": edge, "signals": rows_})
         return
     shown = [
         (
@@ -179,7 +201,20 @@ def signal(
         for row in rows_of(latest)
     ]
     header = ("bar opened (UTC)", "P(up)", "confidence", "regime", "decision at its close", "size")
-    table(f"{model.symbol} {model.exchange} {model.timeframe}", header, shown)
+    table(f"{model.symbol} {model.exchange} {model.timeframe}, {folder.name}", header, shown)
+    if not edge:
+        say("There was no evidence of edge when this model was validated.")
+
+
+def _finding(entry: dict[str, Any]) -> str:
+    """What a run found, in a few words."""
+    metrics = entry["metrics"]
+    if entry["kind"] == "train":
+        evidence = "evidence of edge" if entry["edge"] else "no evidence of edge"
+        return f"{evidence}, Sharpe {number(metrics.get('sharpe'))}"
+    if entry["kind"] == "optimize":
+        return f"score {number(metrics.get('score'))} in sample"
+    return f"return {percent(metrics.get('total_return'))}" if metrics else ""
 
 
 def rows_of(frame: Any) -> Any:
@@ -192,6 +227,7 @@ def _summary(run: Any) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "market": _market(sections),
+        "kind": sections.get("kind", ""),
         "edge": sections.get("edge", False),
         "verdict": sections.get("verdict", ""),
         "metrics": dict(sections.get("metrics", {})),

@@ -252,12 +252,14 @@ def _show_search(
         say(f"No point of {name} had a score: too few trades. Widen the space or load more data.")
     else:
         rows = [(key, printable(str(value))) for key, value in found.best.items()]
-        objective = toolkit.config.search.objective
-        table(f"Best of {name}: {objective} {score:.4f}, in sample", ("parameter", "value"), rows)
+        search = toolkit.config.search
+        less = f" less {search.penalty:g} standard errors" if search.penalty else ""
+        title = f"Best of {name}: score {score:.4f} ({search.objective}{less}, in sample)"
+        table(title, ("parameter", "value"), rows)
     counts = found.counts
     say(
-        f"{counts['trials']} points on {done.bars:,} bars: {counts['full']} in full,"
-        f" {counts['stopped']} stopped early, {counts['failed']} without a score,"
+        f"{counts['trials']} points on {done.bars:,} bars: {counts['full']} in full"
+        f" ({counts['failed']} of them without a score), {counts['stopped']} stopped early,"
         f" {done.cached} from the cache; {rate:,.0f} per second."
     )
     if found.replayed:

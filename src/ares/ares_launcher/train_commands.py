@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +26,32 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     app.command("train")(guarded(train))
     app.command("blank")(guarded(blank))
+
+
+RECOMMENDATIONS = {
+    "promote": "Holdout: better than what it must beat (`ares runs promote` makes it champion).",
+    "hold": "Holdout: no significant difference to what it must beat, so no promotion.",
+    "reject": "Holdout: significantly worse than what it must beat, so no promotion.",
+}
+
+
+def show_metrics(found: Mapping[str, float | None]) -> None:
+    """Print the out-of-sample metrics of a training run."""
+    dsr = found.get("dsr")
+    cut = None if dsr is None else math.floor(1000 * dsr) / 1000  # never rounded up to a bound
+    shown = [
+        ("total return", percent(found.get("total_return"))),
+        ("CAGR", percent(found.get("cagr"))),
+        ("Sharpe ratio", number(found.get("sharpe"))),
+        ("max drawdown", percent(found.get("max_drawdown"))),
+        ("trades", number(found.get("n_trades"), 0)),
+        ("exposure", percent(found.get("exposure"))),
+        ("deflated Sharpe ratio", number(cut, 3)),
+        ("p against buy and hold", number(found.get("p_value"), 4)),
+        ("Sharpe of buy and hold", number(found.get("benchmark_sharpe"))),
+        ("walk-forward efficiency", number(found.get("walk_forward_efficiency"))),
+    ]
+    table("Out of sample (walk-forward, net of costs)", ("", "value"), shown)
 
 
 def train(
@@ -156,24 +184,12 @@ def _show(result: Any) -> None:
     if result.run_dir is None:
         say("Stopped as asked; the same command without --until continues from here.")
         return
-    m = result.metrics
-    shown = [
-        ("total return", percent(m["total_return"])),
-        ("CAGR", percent(m["cagr"])),
-        ("Sharpe ratio", number(m["sharpe"])),
-        ("max drawdown", percent(m["max_drawdown"])),
-        ("trades", number(m["n_trades"], 0)),
-        ("exposure", percent(m["exposure"])),
-        ("deflated Sharpe ratio", number(m["dsr"], 3)),
-        ("p against buy and hold", number(m["p_value"], 4)),
-        ("Sharpe of buy and hold", number(m["benchmark_sharpe"])),
-    ]
-    table("Out of sample (walk-forward, net of costs)", ("", "value"), shown)
+    show_metrics(result.metrics)
     costs = result.costs
     say(
         f"Costs per side: fee {1e4 * costs['fee']:g} bp, slippage {1e4 * costs['slippage']:g} bp"
         f" ({costs['source']})."
     )
-    say(f"On the holdout: {result.recommendation}.")
+    say(RECOMMENDATIONS[result.recommendation])
     say(result.verdict)
     say(f"Report: {result.run_dir / 'report.html'}")

@@ -97,7 +97,7 @@ def load_strategy(spec: str) -> Strategy:
         raise InputError(
             "a strategy is a built-in name or path/to/file.py:MyStrategy",
             value=spec,
-            remedy=f"The nearest built-in name is {near}.",
+            remedy=f"Built in are {', '.join(BUILT_IN)}; the nearest name is {near}.",
         )
     path = Path(file).resolve()
     if path.suffix != ".py" or not path.is_file():

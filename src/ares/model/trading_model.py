@@ -96,6 +96,10 @@ class TradingModel:
     max_gap: int
     valid_from: int
 
+    def __repr__(self) -> str:
+        seen = np.datetime64(self.valid_from, "ns").astype("datetime64[s]")
+        return f"TradingModel({self.symbol} {self.exchange} {self.timeframe}, valid from {seen}Z)"
+
     def predict(self, bars: Bars, *, in_sample: bool = False) -> pd.DataFrame:
         """Decisions at every close of `bars`.
 

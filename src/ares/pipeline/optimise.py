@@ -205,8 +205,8 @@ def _size(volatility: float, target: float) -> float:
 def _notes(found: SearchResult) -> tuple[str, ...]:
     counts = found.counts
     account = (
-        f"{counts['trials']} points: {counts['full']} in full, {counts['stopped']} stopped early,"
-        f" {counts['failed']} without a score"
+        f"{counts['trials']} points: {counts['full']} in full ({counts['failed']} of them without a"
+        f" score), {counts['stopped']} stopped early"
     )
     notes = [account]
     if found.best is None:

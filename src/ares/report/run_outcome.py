@@ -107,7 +107,7 @@ def _equity_plot(run: RunData, equity: Any) -> plots.Plot:
     borders = np.cumsum([0, *(int(w.get("n_days") or 0) for w in rows(run.steps[13], "windows"))])
     stamps = plots.dates(days)
     drawn = [
-        plots.upright(stamps[at], text=f"window {k + 1}")
+        plots.upright(stamps[at], text=f"window {k}")
         for k, at in enumerate(borders[:-1].tolist())
         if at < len(stamps)
     ]
@@ -126,7 +126,7 @@ def _windows(run: RunData) -> Html:
     heads = ("Window", "Days", "Trades", "Return", "Buy and hold", "Sharpe in sample")
     body = [
         (
-            whole(k + 1),
+            whole(k),
             whole(w.get("n_days")),
             whole(w.get("n_trades")),
             coloured(pct(w.get("test_return"), sign=True), w.get("test_return")),
@@ -207,7 +207,7 @@ def chosen(run: RunData) -> Card:
     if not run.params:
         return Card("parameters", "Chosen parameters", "", empty("No parameters."))
     windows = sorted(run.windows)
-    heads = ("Parameter", "Chosen", *(f"window {k + 1}" for k in windows))
+    heads = ("Parameter", "Chosen", *(f"window {k}" for k in windows))
     body = [
         (
             name,

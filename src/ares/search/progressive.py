@@ -203,7 +203,10 @@ class ProgressiveEvaluator:
                 self._flat = count
                 return
             count //= 2
-        note = "early stopping is off: flat-start blocks do not rank points as continuous runs do"
+        note = (
+            "early stopping is off for this search, as short pieces of this market rank the points"
+            " otherwise than the whole does: every point is run in full, which only takes longer"
+        )
         _log.warning(note)
         self._fallbacks.append(note)
 

@@ -221,13 +221,18 @@ def list_runs(workspace: Workspace) -> list[RunSummary]:
     return sorted((_summary(workspace.runs / n) for n in names if _RUN_ID.fullmatch(n)), key=_age)
 
 
-def find_run(workspace: Workspace, query: str) -> Path:
+def find_run(workspace: Workspace, query: str, *, kind: str | None = None) -> Path:
     """Folder of a published run by its id, the beginning of its id, or `last` (whole runs only).
+
+    Args:
+        workspace: Where to look.
+        query: Id, beginning of an id, or `last`.
+        kind: Only runs whose manifest says this kind ("train", "backtest", "optimize").
 
     Raises:
         InputError: no run, or several, fit; the message names candidates.
     """
-    runs = list_runs(workspace)
+    runs = [r for r in list_runs(workspace) if kind is None or r.sections.get("kind", kind) == kind]
     if query == "last":
         whole = [run for run in runs if not run.problem]
         if whole:
@@ -246,7 +251,7 @@ def find_run(workspace: Workspace, query: str) -> Path:
             )
     newest = ", ".join(run.run_id for run in reversed(runs[-3:])) or "none yet"
     raise InputError(
-        "no run of this workspace has this id",
+        "no run of this workspace has this id" if kind is None else f"no {kind} run has this id",
         value=query,
         where=str(workspace.runs),
         remedy=f"Newest runs: {newest}.",
