@@ -188,3 +188,13 @@ def test_the_curve_is_read_only_and_survives_storage():
     assert encode(stored) == encode(found)
     assert stored.windows == found.windows
     pd.testing.assert_frame_equal(stored.trades, found.trades)
+
+
+def test_days_without_bars_between_windows_repeat_the_mark_round_the_clock():
+    parts = [result(0, 1, 11, 100, [0.1, -0.2]), result(1, 11, 21, 105, [0.3])]
+    found = stitch(parts, days_per_year=365)
+    assert found.day.tolist() == [100, 101, 102, 103, 104, 105]
+    assert found.daily_returns.tolist() == [0.1, -0.2, 0.0, 0.0, 0.0, 0.3]
+    assert found.benchmark_returns.tolist() == [0.05, -0.1, 0.0, 0.0, 0.0, 0.15]
+    assert found.equity == pytest.approx([1.1, 0.88, 0.88, 0.88, 0.88, 1.144])
+    assert stitch(parts, days_per_year=252).day.tolist() == [100, 101, 105]

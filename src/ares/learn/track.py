@@ -174,6 +174,9 @@ def make_dataset(
             remedy="Load more data, or shorten the horizon.",
         )
     kept = _thinned(labels.t0, len(view.bars), track.config.max_rows)
+    kept = kept[
+        _unbroken(bars, track, view.base_row[labels.t0[kept]], view.base_row[labels.t1[kept]])
+    ]
     t0, t1 = view.base_row[labels.t0[kept]], view.base_row[labels.t1[kept]]
     return Dataset(
         track=track.name,
@@ -206,6 +209,14 @@ def _labels(
         fill=fill,
         max_gap=track.max_gap,
     )
+
+
+def _unbroken(bars: Bars, track: Track, t0: Int64Array, t1: Int64Array) -> BoolArray:
+    """Labels between whose ends no long gap of the base bars lies, however short on coarse bars."""
+    stretch = bars.segments(track.max_gap)
+    begins = np.searchsorted(stretch, t0, side="right")
+    same: BoolArray = begins == np.searchsorted(stretch, t1, side="right")
+    return same
 
 
 def _thinned(rows: Int64Array, n: int, max_rows: int) -> Int64Array:

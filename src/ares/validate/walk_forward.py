@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ares.core.config import WalkForwardConfig
 
 R = TypeVar("R")
+_EVERY_DAY: Final = 365.0
 
 
 @register(schema=1)
@@ -187,6 +188,8 @@ def stitch(results: Sequence[WindowResult], *, days_per_year: float) -> OutOfSam
     day, group = np.unique(np.concatenate([r.day for r in results]), return_inverse=True)
     daily = _compounded([r.daily_returns for r in results], group, len(day))
     benchmark = _compounded([r.benchmark_returns for r in results], group, len(day))
+    if days_per_year == _EVERY_DAY:
+        day, daily, benchmark = _with_empty_days(day, daily, benchmark)
     bars = np.array([r.window.test_stop - r.window.test_start for r in results], dtype=np.float64)
     held = np.array([r.exposure for r in results])
     equity: Float64Array = np.cumprod(1.0 + daily, dtype=np.float64)
@@ -203,6 +206,19 @@ def stitch(results: Sequence[WindowResult], *, days_per_year: float) -> OutOfSam
         days_per_year=float(days_per_year),
         windows=tuple(_summary(r, days_per_year) for r in results),
     )
+
+
+def _with_empty_days(
+    day: Int64Array, daily: Float64Array, benchmark: Float64Array
+) -> tuple[Int64Array, Float64Array, Float64Array]:
+    """Round the clock a day without bars repeats the mark, also where it lies between windows."""
+    if len(day) == 0:
+        return day, daily, benchmark
+    every = np.arange(day[0], day[-1] + 1)
+    at = day - day[0]
+    filled = np.zeros((2, len(every)))
+    filled[0, at], filled[1, at] = daily, benchmark
+    return every, filled[0], filled[1]
 
 
 def _compounded(parts: list[Float64Array], group: Int64Array, days: int) -> Float64Array:
