@@ -23,7 +23,7 @@ check: setup  ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 laws: setup  ## the property tests, with many more examples
-	HYPOTHESIS_PROFILE=laws $(BIN)/python -m pytest -m laws
+	HYPOTHESIS_PROFILE=laws $(BIN)/python -m pytest -m 'laws or hypothesis'
 
 bench: setup  ## benchmarks against peers, printed as ratios
 ifdef UV
