@@ -79,7 +79,7 @@ def test_missing_pieces_are_named(tmp_path):
         load_strategy(f"{path}:Evry")
     with pytest.raises(InputError, match="must be a Python file"):
         load_strategy(f"{tmp_path}/none.py:Every")
-    with pytest.raises(InputError, match="nearest built-in name is SmaCross"):
+    with pytest.raises(InputError, match="the nearest name is SmaCross"):
         load_strategy("SmaCros")
     assert load_strategy("SmaCross").name == "SmaCross"
 
