@@ -7,10 +7,11 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -18,6 +19,8 @@ from ares.core.errors import AresError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_NUMBER: Final = re.compile(r"[+-]?[\d,]*\.?\d+( (%|s|[KMGT]?i?B))?")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,10 +159,7 @@ def say(text: str) -> None:
 
 
 def _is_number(cell: str) -> bool:
-    return (
-        cell in {"", "-"}
-        or cell.lstrip("+-").rstrip(" %").replace(",", "").replace(".", "", 1).isdigit()
-    )
+    return cell in {"", "-"} or _NUMBER.fullmatch(cell) is not None
 
 
 def size(count: float) -> str:
