@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ares.ares_launcher import options as opt
+from ares.ares_launcher.data_commands import split_columns
 from ares.ares_launcher.output import console, emit, guarded, number, percent, printable, say, table
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def market_overrides(
         "data.timeframe": timeframe,
         "data.timerange": timerange,
         "data.data": tuple(str(path) for path in data) if data else None,
-        "data.columns": tuple(name.strip() for name in columns.split(",")) if columns else None,
+        "data.columns": split_columns(columns),
         "data.calendar": calendar,
     }
 

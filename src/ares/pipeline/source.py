@@ -28,12 +28,10 @@ class Source:
     Attributes:
         identity: Digest of the files' content and of how they are read; no path is in it.
         loader: Reads them.
-        described: The source in words, for people.
     """
 
     identity: str
     loader: Loader
-    described: str
 
 
 def find_source(config: DataConfig, workspace: Workspace, load: Callable[[], Bars]) -> Source:
@@ -49,18 +47,16 @@ def find_source(config: DataConfig, workspace: Workspace, load: Callable[[], Bar
     if config.data:
         files = source_files(list(config.data))
         content = ("files", [file_digest(path) for path in files])
-        described = ", ".join(path.name for path in files)
     elif has_dataset(workspace, config.symbol, config.exchange, config.timeframe):
         folder = workspace.dataset(config.exchange, config.symbol, config.timeframe)
         content = ("dataset", file_digest(folder / MANIFEST))
-        described = "dataset store"
     elif market == SAMPLE:
-        content, described = ("sample", fingerprint(load())), "embedded sample"
+        content = ("sample", fingerprint(load()))
     else:
         load()  # it says what is missing and how to load it
-        content, described = ("unknown",), "unknown"
+        content = ("unknown",)
     loader = Loader(lambda: without_names(load(), files))
-    return Source(fingerprint((content, how)), loader, described)
+    return Source(fingerprint((content, how)), loader)
 
 
 def without_names(bars: Bars, files: list[Path]) -> Bars:

@@ -155,7 +155,8 @@ class Runner:
         )
         self.records.append(record)
         how = "kept" if cached else f"made in {record.seconds:.2f} s"
-        _log.info("%s step %d, %s: %s", scope_name(self._scope), step.number, step.name, how)
+        place = self._scope or "pipeline"
+        _log.info("%s step %d, %s: %s", place, step.number, step.name, how)
         self._on_end(record)
         if self._until == step.number and not self._scope:
             raise UntilReached
@@ -209,11 +210,6 @@ class Runner:
         self._kept.store = None
         self.fallbacks.append(message)
         _log.warning("%s", message)
-
-
-def scope_name(scope: str) -> str:
-    """Name of a scope in logs."""
-    return scope or "pipeline"
 
 
 def _content_digest(value: object) -> str:
