@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -11,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ares.backtest import Costs, Outcome, simulate, simulate_reference
-from ares.backtest.engine import Arena, run_points
+from ares.backtest.arena import Arena
+from ares.backtest.engine import run_batch
+from ares.backtest.metrics import daily_returns
 from ares.backtest.strategies import BUILT_IN, SmaCross
 from ares.core.errors import ParameterError
-from ares.market.files import load_bars
 from backtest_cases import HOUR, Case, Fixed, bars_of_closes, cases, make_bars, random_bars
 from naive_backtest import NaiveBacktest, naive_metrics
 
@@ -23,8 +23,8 @@ EXACT = ("entry_bar", "exit_bar", "side", "entry_price", "exit_price", "reason")
 CLOSE = ("units", "fees", "pnl", "return")
 
 
-def run(case: Case):
-    return simulate(
+def run(case: Case, engine=simulate):
+    return engine(
         case.bars,
         Fixed(case.events),
         case.params,
@@ -42,8 +42,19 @@ def same(a, b, tolerance=1e-12):
     return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
 
 
+def assert_same(a, b):
+    """Two results, bit for bit."""
+    for name in a.trades.columns:
+        assert a.trades[name].tolist() == b.trades[name].tolist(), name
+    assert a.equity.to_numpy().tobytes() == b.equity.to_numpy().tobytes()
+    assert a.daily_returns.to_numpy().tobytes() == b.daily_returns.to_numpy().tobytes()
+    assert repr(a.metrics) == repr(b.metrics)
+    assert a.outcome is b.outcome
+
+
 def assert_equals_twin(case: Case):
     result = run(case)
+    assert_same(result, run(case, simulate_reference))
     twin = NaiveBacktest(case.market, case.events, case.rules, case.start, case.stop)
     rows = result.trades.to_dict("records")
     assert len(rows) == len(twin.trades)
@@ -130,104 +141,25 @@ def test_equity_is_cash_plus_signed_units_times_close_at_every_bar(seed):
 
 @pytest.mark.laws
 @given(cases())
-def test_search_marks_are_those_of_the_full_result(case):
-    result = run(case)
-    strategy = Fixed(case.events)
+def test_the_batch_marks_the_days_of_the_full_result(case):
+    result = run(case, simulate_reference)
     rules = {"costs": case.costs, "fill": case.fill, "max_gap": case.max_gap}
-    rules |= {"start": case.start, "stop": case.stop}
-    arena = Arena.of(case.bars, **rules)
-    for bound in (None, arena):
-        (marks,) = run_points(case.bars, None, strategy, [case.params], **rules, arena=bound)
-        assert marks.n_trades == len(result.trades)
-        assert marks.pnl.tolist() == result.trades.pnl.tolist()
-        expected = result.trades.exit_time.astype("int64").tolist()
-        assert marks.exit_time.tolist() == expected
-        assert marks.outcome is result.outcome
-        assert marks.drawdown == result.metrics["max_drawdown"]
-        ratio = np.cumprod(1 + result.daily_returns.to_numpy())
-        if result.outcome is Outcome.OK:
-            np.testing.assert_allclose(marks.equity, ratio, rtol=1e-9)
-        days = (result.daily_returns.index.asi8 // (24 * HOUR)).tolist()
-        assert marks.days.tolist() == days
-
-
-# -- an independent backtester -------------------------------------------------------------------
-
-
-def integer_sma(close, period, decimals):
-    """Means as exact integer sums, for the oracle."""
-    whole = np.rint(close * 10**decimals).astype(np.int64)
-    sums = np.convolve(whole, np.ones(period, dtype=np.int64))[: len(close)]
-    out = sums / (period * 10**decimals)
-    out[: period - 1] = np.nan
-    return out
-
-
-def oracle_trades(bars, fast, slow, stop_loss, take_profit):
-    """Trades of backtesting.py: one unit, no costs, levels counted from the next open."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own, on import and on new pandas
-        from backtesting import Backtest, Strategy
-
-        opens, mean = bars.open, {p: integer_sma(bars.close, p, 8) for p in (fast, slow)}
-
-        class Cross(Strategy):
-            def init(self):
-                self.a = self.I(lambda: mean[fast], name="a")
-                self.b = self.I(lambda: mean[slow], name="b")
-
-            def next(self):
-                t = len(self.data) - 1
-                a, b = mean[fast], mean[slow]
-                if self.position:
-                    if a[t] < b[t] and a[t - 1] >= b[t - 1]:
-                        self.position.close()
-                elif a[t] > b[t] and a[t - 1] <= b[t - 1] and t + 1 < len(opens):
-                    price, order = opens[t + 1], self.buy(size=1)
-                    # Its check at order time compares with the close; ours count from the fill.
-                    order._replace(
-                        sl_price=price * (1 - stop_loss) if stop_loss else None,
-                        tp_price=price * (1 + take_profit) if take_profit else None,
-                    )
-
-        frame = bars.to_frame().set_index("timestamp")
-        frame.index = frame.index.tz_localize(None)
-        frame.columns = [name.capitalize() for name in frame.columns]
-        test = Backtest(frame, Cross, cash=10**9, commission=0, finalize_trades=True)
-        trades = test.run()._trades.sort_values(["EntryBar"])
-    last = len(bars) - 1
-    columns = ("EntryBar", "ExitBar", "EntryPrice", "ExitPrice")
-    rows = trades[list(columns)].to_numpy().tolist()
-    return [row for row in rows if row[0] < last]  # it may enter on the last bar
-
-
-@pytest.mark.compiled
-@pytest.mark.parametrize("levels", [(None, None), (0.01, 0.02), (0.003, 0.004)])
-@pytest.mark.parametrize(
-    ("file", "first", "fast", "slow"),
-    [
-        ("bitfinex_ETHUSD_1m_2016.csv.gz", 20_000, 5, 20),
-        ("bitfinex_BTCUSD_1m_2015.csv.gz", 0, 10, 50),
-    ],
-)
-def test_trades_on_real_bars_equal_those_of_another_backtester(
-    shared_data, file, first, fast, slow, levels
-):
-    bars = load_bars(
-        shared_data / file,
-        symbol="X",
-        exchange="bitfinex",
-        timeframe="1m",
-        columns=("timestamp", "open", "close", "high", "low", "volume"),
-    )[first : first + 5_000]
-    params = {"fast": fast, "slow": slow, "stop_loss": levels[0], "take_profit": levels[1]}
-    trades = simulate(bars, SmaCross(), params, costs=FREE).trades
-    trades = trades[trades.reason != "end"]
-    ours = trades[["entry_bar", "exit_bar", "entry_price", "exit_price"]].to_numpy().tolist()
-    theirs = oracle_trades(bars, fast, slow, *levels)
-    assert len(ours) > 50
-    assert ours == theirs[: len(ours)]
-    assert len(theirs) - len(ours) <= 1  # the one still open at the end
+    arena = Arena.of(case.bars, **rules, start=case.start, stop=case.stop)
+    others = [{"direction": "both"}, case.params, {"size": 0.5, "cooldown": 1}]
+    marks = run_batch(arena, Fixed(case.events), None, others)
+    assert marks.n_trades[1] == len(result.trades)
+    assert marks.outcome(1) is result.outcome
+    assert marks.total_return[1] == result.metrics["total_return"] or math.isnan(
+        result.metrics["total_return"]
+    )
+    assert daily_returns(marks.equity)[1].tobytes() == result.daily_returns.to_numpy().tobytes()
+    assert marks.days.tolist() == (result.daily_returns.index.asi8 // (24 * HOUR)).tolist()
+    day = case.bars.timestamp[result.trades.exit_bar.to_numpy()] // (24 * HOUR)
+    closed = [int((day == d).sum()) for d in marks.days]
+    assert marks.closed[1].tolist() == closed
+    end = run_batch(arena, Fixed(case.events), None, others, marks="end")
+    assert end.equity[:, 0].tobytes() == marks.equity[:, -1].tobytes()
+    assert end.n_trades.tolist() == marks.n_trades.tolist()
 
 
 # -- hand counts ---------------------------------------------------------------------------------
@@ -415,14 +347,6 @@ def test_higher_fees_never_raise_the_return_of_the_same_trades(name):
         result = simulate(bars, BUILT_IN[name], {"direction": "both"}, costs=Costs(fee, 0.0))
         assert result.metrics["total_return"] < last
         last = result.metrics["total_return"]
-
-
-def test_the_reference_gives_the_same():
-    bars = random_bars(500, 8)
-    a = simulate(bars, SmaCross(), {"fast": 3, "slow": 9}, costs=FREE)
-    b = simulate_reference(bars, SmaCross(), {"fast": 3, "slow": 9}, costs=FREE)
-    assert a.trades.equals(b.trades)
-    assert a.equity.equals(b.equity)
 
 
 def test_what_cannot_be_run_says_why():

@@ -19,13 +19,14 @@ import numpy as np
 
 from ares.core.errors import ParameterError
 from ares.core.types import Float64Array, Int64Array, readonly
+from ares.kernels import events
 from ares.kernels import indicators as kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_DECIMALS: Final = 15
-_MAX_EXACT_PERIOD: Final = 1 << 17
+MAX_EXACT_PERIOD: Final = 1 << 17
 _NO_STARTS: Final = np.empty(0, dtype=np.int64)
 _MAX: Final = 1.0
 _MIN: Final = -1.0
@@ -47,6 +48,18 @@ def decimals_of_tick(tick: float, values: Float64Array) -> int:
     if places > MAX_DECIMALS:
         return -1
     return int(kernels.decimal_places(_column("values", values), places, places))
+
+
+def running_sums(values: Float64Array, decimals: int) -> tuple[Int64Array, float]:
+    """Sums of the first 0, 1, ... n values as integers, shape (n + 1,), and their units per 1.
+
+    They may pass 2**63 and wrap; the difference of two is exact for every window that `sma` takes.
+    """
+    out = np.empty(len(values) + 1, dtype=np.int64)
+    with np.errstate(over="ignore"):
+        events.running_sums(_column("values", values), float(10**decimals), out)
+    readonly(out)
+    return out, float(10**decimals)
 
 
 def sma(
@@ -239,7 +252,7 @@ def _windowed(
 
 
 def _scale(decimals: int, period: int) -> float:
-    if decimals < 0 or period > _MAX_EXACT_PERIOD:
+    if decimals < 0 or period > MAX_EXACT_PERIOD:
         return 0.0
     return float(10**decimals)
 

@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 
 from ares.core.types import Float64Array, Int8Array, Int64Array, readonly
+from ares.kernels.blocks import largest_fall
+from ares.kernels.position import END, RUIN
 
 DAY_NS: Final = 86_400 * 10**9
 YEAR_DAYS: Final = 365.25
@@ -86,6 +88,38 @@ class Marks:
         readonly(self.days)
         readonly(self.equity)
 
+    @staticmethod
+    def of(
+        trades: TradeArrays,
+        closes: Float64Array,
+        *,
+        days: Int64Array,
+        ends: Int64Array,
+        elapsed_days: float,
+        days_per_year: int,
+    ) -> Marks:
+        """Marks of one walk.
+
+        Args:
+            trades: Its round trips.
+            closes: Equity at every close.
+            days: Days since 1970-01-01 UTC to mark.
+            ends: For each of them the close that marks it, an index into `closes`.
+            elapsed_days: From the first bar's open to the last bar's close.
+            days_per_year: Trading days per year of the calendar.
+        """
+        # These two exits come after their close was marked.
+        late = np.count_nonzero((trades.reason == END) | (trades.reason == RUIN))
+        return Marks(
+            days=days,
+            equity=closes[ends],
+            drawdown=float(largest_fall(closes, INITIAL_CASH)),
+            closes_held=int(np.sum(trades.exit_bar - trades.entry_bar)) + int(late),
+            n_bars=len(closes),
+            elapsed_days=elapsed_days,
+            days_per_year=days_per_year,
+        )
+
     @property
     def returns(self) -> Float64Array:
         """Daily returns; 0 after ruin."""
@@ -96,8 +130,12 @@ def daily_returns(equity: Float64Array) -> Float64Array:
     """Return of each daily mark on the one before, the first on the initial cash.
 
     Where the mark before is 0 (after ruin) the return is 0.
+
+    Args:
+        equity: Marks, shape (days,) or (runs, days).
     """
-    before = np.concatenate([[INITIAL_CASH], equity[:-1]])
+    before = np.full_like(equity, INITIAL_CASH)
+    before[..., 1:] = equity[..., :-1]
     alive = before != 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         returns = np.divide(equity, before, out=np.ones_like(equity), where=alive) - 1.0

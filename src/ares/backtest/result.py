@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ares.backtest.metrics import DAY_NS, Marks, TradeArrays, compute_metrics
-from ares.core.types import Float64Array, Int64Array, readonly
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ares.core.types import Float64Array, Int64Array
     from ares.market.bars import Bars
 
 REASONS: Final = ("signal", "stop", "target", "gap", "time", "end", "ruin")
@@ -58,39 +58,6 @@ class BacktestResult:
     metrics: dict[str, float]
     outcome: Outcome
     daily_returns: pd.Series
-
-
-@register(schema=1)
-@dataclass(frozen=True, eq=False)
-class RunMarks:
-    """What a search needs of one backtest, without a DataFrame.
-
-    Attributes:
-        days: Days since 1970-01-01 UTC.
-        equity: Equity at each day's last close; the initial cash is 1.
-        n_trades: Number of round trips.
-        exit_time: Timestamp of each trade's exit bar, int64 ns UTC, in order.
-        pnl: Profit of each trade in cash, net of fees and accruals.
-        drawdown: Largest fall of the close-marked equity, a fraction of its peak.
-        outcome: OK, RUINED or NOT_FINITE.
-    """
-
-    days: Int64Array
-    equity: Float64Array
-    n_trades: int
-    exit_time: Int64Array
-    pnl: Float64Array
-    drawdown: float
-    outcome: Outcome
-
-
-def run_marks(bars: Bars, trades: TradeArrays, marks: Marks, outcome: Outcome) -> RunMarks:
-    """The short form of a result."""
-    exit_time = bars.timestamp[trades.exit_bar]
-    readonly(exit_time)
-    return RunMarks(
-        marks.days, marks.equity, len(trades), exit_time, trades.pnl, marks.drawdown, outcome
-    )
 
 
 def full_result(

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from ares.backtest.signals import ScoreRule
+from ares.backtest.batch import SignalBatch
+from ares.backtest.signals import IndexedScore, ScoreRule
 from ares.backtest.space import COMMON, Float, Int, LessThan, ParameterSpace
 from ares.core.errors import ParameterError
 from ares.core.types import Float64Array, readonly
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ares.market.bars import Bars
 
 _BELOW = (LessThan("exit", "enter"),)
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedScore:
-    """A score with one value per bar."""
-
-    score: Float64Array
 
 
 @final
@@ -55,13 +50,23 @@ class ScoreThreshold:
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", _checked(self.score))
 
-    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> PreparedScore:  # noqa: ARG002  # a score has no warm-up
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> IndexedScore:  # noqa: ARG002  # a score has no warm-up
         """The score, where it fits the bars."""
-        return _fitting(self.score, len(bars))
+        return _fitting(self._indexed, len(bars))
 
-    def signals(self, prepared: PreparedScore, params: Mapping[str, Any]) -> ScoreRule:
+    def signals(self, prepared: IndexedScore, params: Mapping[str, Any]) -> ScoreRule:
         """The two levels."""
-        return ScoreRule(prepared.score, params["enter"], params["exit"])
+        return ScoreRule(prepared.array, params["enter"], params["exit"])
+
+    def signals_batch(
+        self, prepared: IndexedScore, points: Sequence[Mapping[str, Any]]
+    ) -> SignalBatch:
+        """The levels of all points on the one score."""
+        return _levels(prepared, points)
+
+    @functools.cached_property
+    def _indexed(self) -> IndexedScore:
+        return IndexedScore.of(self.score)
 
 
 @final
@@ -97,13 +102,23 @@ class ModelSignal:
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", _checked(self.score))
 
-    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> PreparedScore:  # noqa: ARG002  # a score has no warm-up
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> IndexedScore:  # noqa: ARG002  # a score has no warm-up
         """The score, where it fits the bars."""
-        return _fitting(self.score, len(bars))
+        return _fitting(self._indexed, len(bars))
 
-    def signals(self, prepared: PreparedScore, params: Mapping[str, Any]) -> ScoreRule:
+    def signals(self, prepared: IndexedScore, params: Mapping[str, Any]) -> ScoreRule:
         """The two levels."""
-        return ScoreRule(prepared.score, params["enter"], params["exit"])
+        return ScoreRule(prepared.array, params["enter"], params["exit"])
+
+    def signals_batch(
+        self, prepared: IndexedScore, points: Sequence[Mapping[str, Any]]
+    ) -> SignalBatch:
+        """The levels of all points on the one score."""
+        return _levels(prepared, points)
+
+    @functools.cached_property
+    def _indexed(self) -> IndexedScore:
+        return IndexedScore.of(self.score)
 
 
 def _checked(score: Any) -> Float64Array:
@@ -127,9 +142,14 @@ def _checked(score: Any) -> Float64Array:
     return array
 
 
-def _fitting(score: Float64Array, n: int) -> PreparedScore:
-    if len(score) != n:
+def _fitting(score: IndexedScore, n: int) -> IndexedScore:
+    if len(score.array) != n:
         raise ParameterError(
-            f"a score needs one value per bar, that is {n}", value=len(score), where="score"
+            f"a score needs one value per bar, that is {n}", value=len(score.array), where="score"
         )
-    return PreparedScore(score)
+    return score
+
+
+def _levels(score: IndexedScore, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
+    levels = [ScoreRule(score.array, p["enter"], p["exit"]).levels for p in points]
+    return SignalBatch.of_scores([score] * len(points), np.array(levels).reshape(-1, 4))

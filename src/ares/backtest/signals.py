@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ares.core.errors import ParameterError
 from ares.core.types import Float64Array, Int64Array, readonly
+from ares.kernels.index import extremes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +19,35 @@ LONG_ENTRY: Final = 1
 LONG_EXIT: Final = 2
 SHORT_ENTRY: Final = 4
 SHORT_EXIT: Final = 8
-_OF_DIRECTION: Final = {"long": 3, "short": 12, "both": 15}
+OF_DIRECTION: Final = {"long": 3, "short": 12, "both": 15}
 
 Flags: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedScore:
+    """A score per bar with its block extremes, by which the engine finds levels.
+
+    Attributes:
+        array: float64, one value per bar, known at the bar's close; NaN says nothing.
+        minima: `ares.kernels.index.extremes` of it downward.
+        maxima: The same upward.
+    """
+
+    array: Float64Array
+    minima: Float64Array
+    maxima: Float64Array
+
+    @staticmethod
+    def of(values: Any) -> IndexedScore:
+        """Index `values`."""
+        array = np.ascontiguousarray(values, dtype=np.float64)
+        return IndexedScore(array, extremes(array, -1.0), extremes(array, 1.0))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.array.nbytes + self.minima.nbytes + self.maxima.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +70,13 @@ class ScoreRule:
     exit: float
     short_enter: float | None = None
     short_exit: float | None = None
+
+    @property
+    def levels(self) -> tuple[float, float, float, float]:
+        """Long entry and exit, short entry and exit."""
+        short_enter = -self.enter if self.short_enter is None else self.short_enter
+        short_exit = -self.exit if self.short_exit is None else self.short_exit
+        return self.enter, self.exit, short_enter, short_exit
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,36 +124,52 @@ def flags_of(signals: Signals, n: int, direction: str) -> Flags:
             of bars.
     """
     if isinstance(signals, ScoreRule):
-        flags = _score_flags(signals, n)
+        flags = _score_flags(signals, checked_score(signals, n))
     elif isinstance(signals, Events):
         flags = np.zeros(n, dtype=np.uint8)
         bits = (LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT)
-        names = ("long_entry", "long_exit", "short_entry", "short_exit")
-        for name, bit in zip(names, bits, strict=True):
-            flags[_checked_events(name, getattr(signals, name), n)] |= bit
+        for events, bit in zip(checked_events(signals, n), bits, strict=True):
+            flags[events] |= bit
     else:
         raise ParameterError("signals must be a ScoreRule or Events", value=type(signals).__name__)
-    flags &= _OF_DIRECTION[direction]
+    flags &= OF_DIRECTION[direction]
     readonly(flags)
     return flags
 
 
-def _score_flags(rule: ScoreRule, n: int) -> Flags:
-    score = np.asarray(rule.array)
+def checked_score(rule: ScoreRule, n: int) -> Float64Array:
+    """The score of a rule.
+
+    Raises:
+        ParameterError: it has not one value per bar.
+    """
+    score = np.ascontiguousarray(rule.array, dtype=np.float64)
     if score.shape != (n,):
         raise ParameterError(
             "a score needs one value per bar", value=score.shape, remedy=f"There are {n} bars."
         )
-    short_enter = -rule.enter if rule.short_enter is None else rule.short_enter
-    short_exit = -rule.exit if rule.short_exit is None else rule.short_exit
-    flags = (score >= rule.enter).view(np.uint8).copy()
-    flags |= (score <= rule.exit).view(np.uint8) * np.uint8(LONG_EXIT)
+    return score
+
+
+def _score_flags(rule: ScoreRule, score: Float64Array) -> Flags:
+    enter, leave, short_enter, short_exit = rule.levels
+    flags = (score >= enter).view(np.uint8).copy()
+    flags |= (score <= leave).view(np.uint8) * np.uint8(LONG_EXIT)
     flags |= (score <= short_enter).view(np.uint8) * np.uint8(SHORT_ENTRY)
     flags |= (score >= short_exit).view(np.uint8) * np.uint8(SHORT_EXIT)
     return flags
 
 
-def _checked_events(name: str, events: Any, n: int) -> Int64Array:
+def checked_events(signals: Events, n: int) -> list[Int64Array]:
+    """The four lists in the order of `Events`, as contiguous int64.
+
+    Raises:
+        ParameterError: a list that is not of increasing indices of bars.
+    """
+    return [_checked_list(field.name, getattr(signals, field.name), n) for field in fields(signals)]
+
+
+def _checked_list(name: str, events: Any, n: int) -> Int64Array:
     array = np.asarray(events)
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
@@ -131,4 +181,4 @@ def _checked_events(name: str, events: Any, n: int) -> Int64Array:
         raise ParameterError(
             f"events must be increasing indices of the {n} bars", value=array, where=name
         )
-    return array.astype(np.int64)
+    return np.ascontiguousarray(array, dtype=np.int64)

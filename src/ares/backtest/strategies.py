@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import numpy as np
 
+from ares.backtest.batch import SignalBatch, address
+from ares.backtest.indicators import MAX_EXACT_PERIOD
 from ares.backtest.scores import ModelSignal, ScoreThreshold
 from ares.backtest.signals import Events, ScoreRule
 from ares.backtest.space import Float, Int, LessThan, ParameterSpace
 from ares.backtest.strategy import Prepared, Strategy
+from ares.kernels import events as kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from ares.core.types import BoolArray, Float64Array
+    from ares.core.types import Float64Array, Int64Array
     from ares.market.bars import Bars
 
 __all__ = [
@@ -53,14 +56,46 @@ def _crossings(fast: Float64Array, slow: Float64Array) -> Events:
     return Events(long_entry=up, long_exit=down, short_entry=down, short_exit=up)
 
 
-def _where(
-    long_entry: BoolArray, long_exit: BoolArray, short_entry: BoolArray, short_exit: BoolArray
-) -> Events:
-    return Events(
-        np.flatnonzero(long_entry),
-        np.flatnonzero(long_exit),
-        np.flatnonzero(short_entry),
-        np.flatnonzero(short_exit),
+def _crossings_of(
+    prepared: Prepared, column: str, points: Sequence[Mapping[str, Any]]
+) -> SignalBatch:
+    """Crossings of `fast` and `slow` of all points; means are made from sums where they can be."""
+    pairs = np.array([(p["fast"], p["slow"]) for p in points], dtype=np.int64).reshape(-1, 2)
+    periods, places = np.unique(pairs, return_inverse=True)
+    sums = prepared.sums if column == "sma" else None
+    addresses = np.zeros(len(periods), dtype=np.int64)
+    columns: list[Float64Array] = []
+    if sums is None or (len(periods) and periods[-1] > MAX_EXACT_PERIOD):
+        columns = [prepared.column(column, int(period)) for period in periods]
+        addresses = np.array([address(one) for one in columns], dtype=np.int64)
+        sums = (np.empty(0, dtype=np.int64), 1.0)
+    n = len(prepared.bars)
+    with np.errstate(over="ignore"):  # differences of running sums that wrapped are exact
+        edges = kernels.crossings(
+            addresses, periods, sums, prepared.starts, places.reshape(-1, 2), n
+        )
+    return SignalBatch.of_edges(*edges)
+
+
+def _rsi_levels(params: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """Levels of the negated index; the next float makes >= out of >."""
+    low, high = params["low"], params["high"]
+    return (
+        float(np.nextafter(-low, np.inf)),
+        float(np.nextafter(-high, -np.inf)),
+        float(np.nextafter(-(100.0 - low), -np.inf)),
+        float(np.nextafter(-(100.0 - high), np.inf)),
+    )
+
+
+def _breakouts(prepared: Prepared, params: Mapping[str, Any]) -> tuple[Int64Array, ...]:
+    """The closes beyond a channel of the bars before them, in the order of `Events`."""
+    entry, leave = params["entry_period"], params["exit_period"]
+    return (
+        prepared.beyond("highest", entry, 1),
+        prepared.beyond("lowest", leave, -1),
+        prepared.beyond("lowest", entry, -1),
+        prepared.beyond("highest", leave, 1),
     )
 
 
@@ -80,6 +115,10 @@ class SmaCross:
         """Crossings of `fast` and `slow`."""
         fast, slow = (prepared.column("sma", params[name]) for name in ("fast", "slow"))
         return _crossings(fast, slow)
+
+    def signals_batch(self, prepared: Prepared, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
+        """The crossings of all points, found in one pass over the bars."""
+        return _crossings_of(prepared, "sma", points)
 
     def lookback(self, params: Mapping[str, Any]) -> int:
         """Bars that the slower mean needs."""
@@ -102,6 +141,10 @@ class EmaCross:
         """Crossings of `fast` and `slow`."""
         fast, slow = (prepared.column("ema", params[name]) for name in ("fast", "slow"))
         return _crossings(fast, slow)
+
+    def signals_batch(self, prepared: Prepared, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
+        """The crossings of all points, found in one pass over the bars."""
+        return _crossings_of(prepared, "ema", points)
 
     def lookback(self, params: Mapping[str, Any]) -> int:
         """Bars until the slower mean is seeded."""
@@ -127,15 +170,14 @@ class RsiReversion:
         return Prepared.of(bars, max_gap=max_gap)
 
     def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> ScoreRule:
-        """The score is the negated index; the next float makes >= out of >."""
-        low, high = params["low"], params["high"]
-        return ScoreRule(
-            prepared.column("minus_rsi", params["period"]),
-            enter=float(np.nextafter(-low, np.inf)),
-            exit=float(np.nextafter(-high, -np.inf)),
-            short_enter=float(np.nextafter(-(100.0 - low), -np.inf)),
-            short_exit=float(np.nextafter(-(100.0 - high), np.inf)),
-        )
+        """The score is the negated index."""
+        return ScoreRule(prepared.column("minus_rsi", params["period"]), *_rsi_levels(params))
+
+    def signals_batch(self, prepared: Prepared, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
+        """The levels of all points, each on the index of its period."""
+        scores = [prepared.score("minus_rsi", params["period"]) for params in points]
+        levels = np.array([_rsi_levels(params) for params in points]).reshape(-1, 4)
+        return SignalBatch.of_scores(scores, levels)
 
     def lookback(self, params: Mapping[str, Any]) -> int:
         """Bars until the index is seeded."""
@@ -161,13 +203,11 @@ class DonchianBreakout:
 
     def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> Events:
         """The close beyond a channel of the bars before it."""
-        close, entry, leave = prepared.bars.close, params["entry_period"], params["exit_period"]
-        return _where(
-            close > prepared.column("highest", entry),
-            close < prepared.column("lowest", leave),
-            close < prepared.column("lowest", entry),
-            close > prepared.column("highest", leave),
-        )
+        return Events(*_breakouts(prepared, params))
+
+    def signals_batch(self, prepared: Prepared, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
+        """The breakouts of all points; those of one period are found once."""
+        return SignalBatch.of_events([_breakouts(prepared, params) for params in points])
 
     def lookback(self, params: Mapping[str, Any]) -> int:
         """Bars of the longer channel and the one that leaves it."""
@@ -196,7 +236,34 @@ class BollingerReversion:
         close = prepared.bars.close
         mean = prepared.column("sma", params["period"])
         reach = params["width"] * prepared.column("std", params["period"])
-        return _where(close < mean - reach, close > mean, close > mean + reach, close < mean)
+        return Events(
+            np.flatnonzero(close < mean - reach),
+            prepared.beyond("sma", params["period"], 1),
+            np.flatnonzero(close > mean + reach),
+            prepared.beyond("sma", params["period"], -1),
+        )
+
+    def signals_batch(self, prepared: Prepared, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
+        """The bands of all points in one call; crossings of a mean are found once."""
+        periods = [params["period"] for params in points]
+        columns = [(prepared.column("sma", p), prepared.column("std", p)) for p in periods]
+        addresses = np.array([[address(a) for a in pair] for pair in columns], dtype=np.int64)
+        widths = np.array([params["width"] for params in points], dtype=np.float64)
+        below, above, borders = kernels.outside_bands(
+            prepared.bars.close, addresses.reshape(-1, 2), widths
+        )
+        ends = borders.reshape(-1, 2)
+        return SignalBatch.of_events(
+            [
+                (
+                    below[ends[i, 0] : ends[i + 1, 0]],
+                    prepared.beyond("sma", period, 1),
+                    above[ends[i, 1] : ends[i + 1, 1]],
+                    prepared.beyond("sma", period, -1),
+                )
+                for i, period in enumerate(periods)
+            ]
+        )
 
     def lookback(self, params: Mapping[str, Any]) -> int:
         """Bars of the window."""

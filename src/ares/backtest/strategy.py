@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+
+import numpy as np
 
 from ares.backtest import indicators
 from ares.backtest.indicators import decimals_of_tick
+from ares.backtest.signals import IndexedScore
 from ares.core.errors import ParameterError
 from ares.core.types import Float64Array, Int64Array, readonly
 
@@ -22,12 +26,25 @@ if TYPE_CHECKING:
 _CACHE_BYTES: Final = 256 << 20
 
 
+class Sized(Protocol):
+    """What knows how many bytes it holds."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+
+
+_Column = TypeVar("_Column", bound=Sized)
+
+
 class Strategy(Protocol):
     """A trading rule: parameters in, signals out.
 
     `prepare` does what does not depend on the parameters, `signals` the rest. A signal at bar t may
     use bars up to and including t only. A strategy may also have `lookback(params) -> int`, the
-    bars that its slowest signal needs.
+    bars that its slowest signal needs, and `signals_batch(prepared, points) -> SignalBatch`, the
+    signals of many points at once without Python between them; without it `signals` is called for
+    each point.
     """
 
     @property
@@ -46,11 +63,11 @@ class Strategy(Protocol):
 
 
 class ColumnCache:
-    """Indicator columns by (name, period), least recently used first out; safe in threads."""
+    """Arrays, or what holds arrays, by key; least recently used first out; safe in threads."""
 
     def __init__(self, max_bytes: int = _CACHE_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._columns: OrderedDict[tuple[str, int], Float64Array] = OrderedDict()
+        self._columns: OrderedDict[tuple[str, int], Sized] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -59,14 +76,13 @@ class ColumnCache:
         with self._lock:
             return sum(column.nbytes for column in self._columns.values())
 
-    def get(self, key: tuple[str, int], make: Callable[[], Float64Array]) -> Float64Array:
-        """The column of `key`; made where it is missing."""
+    def get(self, key: tuple[str, int], make: Callable[[], _Column]) -> _Column:
+        """What belongs to `key`; made where it is missing."""
         with self._lock:
             if key in self._columns:
                 self._columns.move_to_end(key)
-                return self._columns[key]
+                return cast("_Column", self._columns[key])
         column = make()
-        readonly(column)
         with self._lock:
             self._columns[key] = column
         self.shrink(self.max_bytes)
@@ -88,7 +104,7 @@ class Prepared:
         bars: The market.
         starts: First bars after gaps of more than `max_gap` expected bars; indicators start anew.
         decimals: Decimals of its prices, -1 where they share none.
-        columns: Indicator columns that were already asked for.
+        columns: What was already asked for.
     """
 
     bars: Bars
@@ -98,13 +114,40 @@ class Prepared:
 
     @staticmethod
     def of(bars: Bars, *, max_gap: int | None = None) -> Prepared:
-        """Prepare `bars`."""
-        starts = bars.segments(max_gap)
-        return Prepared(bars, starts, decimals_of_tick(bars.tick, bars.close))
+        """`bars` made ready, once for all strategies."""
+        key = ("prepared", max_gap)
+        if key not in bars.derived:
+            decimals = decimals_of_tick(bars.tick, bars.close)
+            made = Prepared(bars, bars.segments(max_gap), decimals)
+            bars.derived.setdefault(key, made)
+        found: Prepared = bars.derived[key]
+        return found
+
+    @functools.cached_property
+    def sums(self) -> tuple[Int64Array, float] | None:
+        """Running sums of the closes and their units per 1; None where closes share no decimals."""
+        if self.decimals < 0:
+            return None
+        return indicators.running_sums(self.bars.close, self.decimals)
 
     def column(self, name: str, period: int) -> Float64Array:
         """Indicator `name` with `period` on the close (highest: the high; lowest: the low)."""
         return self.columns.get((name, period), lambda: self._make(name, period))
+
+    def score(self, name: str, period: int) -> IndexedScore:
+        """An indicator with its block extremes."""
+        return self.columns.get(
+            (f"indexed {name}", period), lambda: IndexedScore.of(self._make(name, period))
+        )
+
+    def beyond(self, name: str, period: int, side: int) -> Int64Array:
+        """Bars whose close is above (side 1) or below (side -1) an indicator."""
+        sign = "above" if side > 0 else "below"
+        compare = np.greater if side > 0 else np.less
+        return self.columns.get(
+            (f"{sign} {name}", period),
+            lambda: np.flatnonzero(compare(self.bars.close, self.column(name, period))),
+        )
 
     def _make(self, name: str, period: int) -> Float64Array:
         bars, starts = self.bars, self.starts
@@ -116,7 +159,9 @@ class Prepared:
             case "ema":
                 return indicators.ema(bars.close, period, starts=starts)
             case "minus_rsi":
-                return -indicators.rsi(bars.close, period, starts=starts)
+                minus = -indicators.rsi(bars.close, period, starts=starts)
+                readonly(minus)
+                return minus
             case "highest":
                 return indicators.highest_before(bars.high, period, starts=starts)
             case "lowest":

@@ -1,63 +1,73 @@
-"""Daily returns of one run, cut into blocks: sums and the path inside each block, in one pass."""
+"""Daily returns of runs, cut into blocks: sums and the path inside each block, in one pass."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from ares.kernels.compiling import compiled
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 MEASURES: Final = ("sum", "sum_sq", "downside_sq", "log_growth", "drawdown", "trough", "peak")
 """Rows of the output."""
 
 _F = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _I = numba.types.Array(numba.int64, 1, "C", readonly=True)
+_RUNS = numba.types.Array(numba.float64, 2, "C", readonly=True)
+_COUNTS = numba.types.Array(numba.int64, 2, "C", readonly=True)
 
 
-def _compiled(signature: Any) -> Callable[[_Function], _Function]:
-    compiler: Callable[[_Function], _Function] = numba.njit(
-        signature, cache=True, nogil=True, error_model="numpy"
-    )
-    return compiler
-
-
-@_compiled(numba.void(_F, _I, numba.float64[:, ::1]))
-def measure_blocks(returns: Floats, borders: Ints, out: Floats) -> None:
-    """Fill `out`, shape (7, blocks); block b holds returns[borders[b]:borders[b + 1]].
+@compiled(numba.void(_RUNS, _COUNTS, _I, numba.float64[:, :, ::1], numba.int64[:, ::1]))
+def measure_blocks(returns: Floats, closed: Ints, borders: Ints, out: Floats, trades: Ints) -> None:
+    """Cut each run into blocks; block b holds the days borders[b] to borders[b + 1] - 1.
 
     The path starts at 1 in each block. A return of -1 or less makes the growth -inf.
+
+    Args:
+        returns: Daily returns, shape (runs, days).
+        closed: Trades closed on each day, shape (runs, days).
+        borders: Increasing, shape (blocks + 1,).
+        out: Becomes the measures, shape (runs, 7, blocks).
+        trades: Becomes the trades of each block, shape (runs, blocks).
     """
-    for b in range(out.shape[1]):
-        total = 0.0
-        squares = 0.0
-        downside = 0.0
-        growth = 0.0
-        drawdown = 0.0
-        level = 1.0
-        trough = 1.0
-        peak = 1.0
-        for i in range(borders[b], borders[b + 1]):
-            r = returns[i]
-            total += r
-            squares += r * r
-            if r < 0.0:
-                downside += r * r
-            growth += -math.inf if r <= -1.0 else math.log1p(r)
-            level *= max(1.0 + r, 0.0)
-            peak = max(peak, level)
-            trough = min(trough, level)
-            drawdown = max(drawdown, 1.0 - level / peak)
-        out[0, b] = total
-        out[1, b] = squares
-        out[2, b] = downside
-        out[3, b] = growth
-        out[4, b] = drawdown
-        out[5, b] = trough
-        out[6, b] = peak
+    for run in range(returns.shape[0]):
+        for b in range(out.shape[2]):
+            total = squares = downside = growth = drawdown = 0.0
+            level = trough = peak = 1.0
+            count = 0
+            for i in range(borders[b], borders[b + 1]):
+                r = returns[run, i]
+                count += closed[run, i]
+                total += r
+                squares += r * r
+                if r < 0.0:
+                    downside += r * r
+                growth += -math.inf if r <= -1.0 else math.log1p(r)
+                level *= max(1.0 + r, 0.0)
+                peak = max(peak, level)
+                trough = min(trough, level)
+                drawdown = max(drawdown, 1.0 - level / peak)
+            out[run, 0, b] = total
+            out[run, 1, b] = squares
+            out[run, 2, b] = downside
+            out[run, 3, b] = growth
+            out[run, 4, b] = drawdown
+            out[run, 5, b] = trough
+            out[run, 6, b] = peak
+            trades[run, b] = count
+
+
+@compiled(numba.float64(_F, numba.float64))
+def largest_fall(equity: Floats, initial: float) -> float:
+    """Largest fall from a peak as a fraction of the peak; `initial` is the first peak."""
+    peak, fall = initial, 0.0
+    for i in range(equity.shape[0]):
+        peak = max(peak, equity[i])
+        fall = max(fall, (peak - equity[i]) / peak)
+    return fall

@@ -11,16 +11,15 @@ that arrives in chunks gives the same bits as the whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from ares.kernels.compiling import compiled
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _F = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _I = numba.types.Array(numba.int64, 1, "C", readonly=True)
@@ -32,14 +31,7 @@ _WINDOW = numba.void(_F, _I, numba.int64, numba.float64, _OUT)
 _RECURSIVE = numba.void(_F, _I, numba.int64, _OUT, _OUT)
 
 
-def _compiled(signature: Any) -> Callable[[_Function], _Function]:
-    compiler: Callable[[_Function], _Function] = numba.njit(
-        signature, cache=True, nogil=True, error_model="numpy"
-    )
-    return compiler
-
-
-@_compiled(numba.int64(_F, numba.int64, numba.int64))
+@compiled(numba.int64(_F, numba.int64, numba.int64))
 def decimal_places(values: Floats, first: int, last: int) -> int:
     """Fewest places d in [first, last] with every value equal to k / 10**d, else -1."""
     places = first
@@ -59,7 +51,7 @@ def decimal_places(values: Floats, first: int, last: int) -> int:
     return places
 
 
-@_compiled(_WINDOW)
+@compiled(_WINDOW)
 def sma(values: Floats, starts: Ints, period: int, scale: float, out: Floats) -> None:
     """Mean of the last `period` values: an integer sum in units of 1/scale, one division.
 
@@ -94,7 +86,7 @@ def sma(values: Floats, starts: Ints, period: int, scale: float, out: Floats) ->
             out[i] = window / period
 
 
-@_compiled(numba.float64(_F, numba.int64, numba.int64))
+@compiled(numba.float64(_F, numba.int64, numba.int64))
 def _two_pass(values: Floats, first: int, last: int) -> float:
     """Sum of squared deviations of values[first:last] from their mean, oldest first."""
     mean = 0.0
@@ -107,7 +99,7 @@ def _two_pass(values: Floats, first: int, last: int) -> float:
     return squares
 
 
-@_compiled(_WINDOW)
+@compiled(_WINDOW)
 def std(values: Floats, starts: Ints, period: int, scale: float, out: Floats) -> None:
     """Standard deviation (ddof 0) of the last `period` values.
 
@@ -151,7 +143,7 @@ def std(values: Floats, starts: Ints, period: int, scale: float, out: Floats) ->
                 out[i] = math.sqrt(_two_pass(values, i - period + 1, i + 1) / period)
 
 
-@_compiled(numba.void(_F, _I, numba.int64, _OUT))
+@compiled(numba.void(_F, _I, numba.int64, _OUT))
 def volatility(close: Floats, starts: Ints, period: int, out: Floats) -> None:
     """Standard deviation (ddof 1) of the last `period` log returns."""
     returns = np.empty(close.shape[0])
@@ -174,7 +166,7 @@ def volatility(close: Floats, starts: Ints, period: int, out: Floats) -> None:
             out[i] = math.sqrt(squares / (period - 1))
 
 
-@_compiled(_RECURSIVE)
+@compiled(_RECURSIVE)
 def ema(values: Floats, starts: Ints, period: int, state: Floats, out: Floats) -> None:
     """Exponential mean, seeded with the mean of the first `period` values.
 
@@ -203,7 +195,7 @@ def ema(values: Floats, starts: Ints, period: int, state: Floats, out: Floats) -
     state[0], state[1], state[2] = count, seed, mean
 
 
-@_compiled(_RECURSIVE)
+@compiled(_RECURSIVE)
 def rsi(values: Floats, starts: Ints, period: int, state: Floats, out: Floats) -> None:
     """Wilder's relative strength index; 50 where nothing has moved.
 
@@ -239,7 +231,7 @@ def rsi(values: Floats, starts: Ints, period: int, state: Floats, out: Floats) -
     state[0], state[1], state[2], state[3] = count, last, gain, loss
 
 
-@_compiled(numba.void(_F, _F, _F, _I, numba.int64, _OUT, _OUT))
+@compiled(numba.void(_F, _F, _F, _I, numba.int64, _OUT, _OUT))
 def atr(
     high: Floats, low: Floats, close: Floats, starts: Ints, period: int, state: Floats, out: Floats
 ) -> None:
@@ -272,7 +264,7 @@ def atr(
     state[0], state[1], state[2] = count, last, mean
 
 
-@_compiled(_WINDOW)
+@compiled(_WINDOW)
 def previous_extreme(values: Floats, starts: Ints, period: int, sign: float, out: Floats) -> None:
     """Largest (sign 1) or smallest (sign -1) of the `period` values before each bar.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from ares.market.timeframe import timeframe_ns
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import pandas as pd
 
     from ares.core.types import Float64Array, Int64Array
@@ -136,6 +138,11 @@ class Bars:
         times = np.asarray(self.timestamp + self.interval_ns)
         times.flags.writeable = False
         return times
+
+    @functools.cached_property
+    def derived(self) -> dict[Hashable, Any]:
+        """What others compute from these bars once and keep as long as the bars live."""
+        return {}
 
     @property
     def interval_ns(self) -> int:

@@ -128,16 +128,32 @@ def block_results(
         trade_days: Index into `returns` of the day on which each trade was closed.
         borders: Increasing, from 0 to `days`, shape (blocks + 1,).
     """
-    count = len(borders) - 1
-    out = np.empty((len(MEASURES), count))
+    closed = np.bincount(trade_days, minlength=len(returns)).astype(np.int64)
+    return results_of_runs(np.atleast_2d(returns), np.atleast_2d(closed), borders)[0]
+
+
+def results_of_runs(
+    returns: Float64Array, closed: Int64Array, borders: Int64Array
+) -> list[BlockResults]:
+    """Cut the daily returns of many runs into the same blocks.
+
+    Args:
+        returns: Daily net returns, shape (runs, days); after ruin 0.
+        closed: Trades closed on each day, shape (runs, days).
+        borders: Increasing, from 0 to `days`, shape (blocks + 1,).
+    """
+    runs, count = len(returns), len(borders) - 1
+    out = np.empty((runs, len(MEASURES), count))
+    trades = np.empty((runs, count), dtype=np.int64)
+    lengths = np.diff(borders)
     with np.errstate(all="ignore"):  # a run that left the range of floats has NaN here
-        measure_blocks(np.ascontiguousarray(returns, dtype=np.float64), borders, out)
-    trades = np.bincount(np.searchsorted(borders, trade_days, side="right") - 1, minlength=count)
-    return BlockResults(
-        n=np.diff(borders),
-        trades=trades.astype(np.int64),
-        **{name: row.copy() for name, row in zip(MEASURES, out, strict=True)},
-    )
+        measure_blocks(
+            np.ascontiguousarray(returns, dtype=np.float64), closed, borders, out, trades
+        )
+    return [
+        BlockResults(n=lengths, trades=trades[run], **dict(zip(MEASURES, out[run], strict=True)))
+        for run in range(runs)
+    ]
 
 
 def max_drawdown(blocks: BlockResults) -> float:

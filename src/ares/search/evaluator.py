@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ares.backtest.engine import Arena, run_points
+from ares.backtest.arena import Arena
+from ares.backtest.engine import BatchMarks, run_batch
 from ares.backtest.metrics import daily_returns
 from ares.core.errors import InputError
 from ares.core.identity import fingerprint
 from ares.kernels.blocks import MEASURES
 from ares.search.blocks import (
-    DAY_NS,
     MAX_FLAT_BLOCKS,
     BlockResults,
-    block_results,
     even_borders,
     flat_borders,
     join,
+    results_of_runs,
 )
 from ares.search.objective import Objective, Score
 from ares.search.strategy_identity import strategy_identity
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ares.backtest.costs import Costs
-    from ares.backtest.result import RunMarks
     from ares.core.types import Fill, Float64Array, Int64Array
     from ares.market.bars import Bars
 
@@ -205,47 +204,48 @@ class EngineEvaluator:
         """Daily net returns of the continuous runs, shape (points, days); NaN where one failed."""
         problem = self._problem
         wanted = [problem.normalise(point) for point in points]
-        runs = self._runs(wanted, problem.start, problem.stop)
-        curves = [None if run is None else daily_returns(run.equity) for run in runs]
-        days = next((len(curve) for curve in curves if curve is not None), 0)
-        rows = [np.full(days, np.nan) if curve is None else curve for curve in curves]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), days)
+        parts = self._runs(wanted, problem.start, problem.stop)
+        curves = [None if run is None else daily_returns(run.equity) for _, run in parts]
+        days = next((curve.shape[1] for curve in curves if curve is not None), 0)
+        rows = np.full((len(wanted), days), np.nan)
+        for (places, _), curve in zip(parts, curves, strict=True):
+            if curve is not None:
+                rows[places] = curve
+        return rows
 
     def _ranges(
         self, points: list[dict[str, Any]], ranges: list[tuple[int, int]], pieces: int
     ) -> list[BlockResults]:
         """Block results of each point: the ranges in order, each cut into `pieces`."""
-        parts: list[list[BlockResults]] = [[] for _ in points]
+        rows: list[list[BlockResults]] = [[] for _ in points]
         for start, stop in ranges:
-            runs = self._runs(points, start, stop)
-            for row, run in zip(parts, runs, strict=True):
-                row.append(_blocks_of(run, pieces))
-        return [join(row) for row in parts]
+            for places, run in self._runs(points, start, stop):
+                results = [_without_numbers(pieces)] if run is None else cut(run, pieces)
+                for place, result in zip(range(places.start, places.stop), results, strict=True):
+                    rows[place].append(result)
+        return [join(row) for row in rows]
 
-    def _runs(self, points: list[dict[str, Any]], start: int, stop: int) -> list[RunMarks | None]:
+    def _runs(
+        self, points: list[dict[str, Any]], start: int, stop: int
+    ) -> list[tuple[slice, BatchMarks | None]]:
+        """The points as parts that ran in one call; None for a point whose run failed alone."""
         problem = self._problem
         prepared, whole = self._prepare()
         arena = whole
         if (start, stop) != (whole.start, whole.stop):
             arena = dataclasses.replace(whole, start=start, stop=stop)
-        run = functools.partial(
-            run_points,
-            problem.bars,
-            prepared,
-            problem.strategy,
-            costs=problem.costs,
-            fill=problem.fill,
-            max_gap=problem.max_gap,
-            arena=arena,
-        )
+        run = functools.partial(run_batch, arena, problem.strategy, prepared)
         try:
-            return list(run(points))
+            return [(slice(0, len(points)), run(points))]
         except Exception:  # noqa: BLE001  # a user's strategy may raise anything: find the point
-            return [self._alone(run, point) for point in points]
+            return [
+                (slice(place, place + 1), self._alone(run, point))
+                for place, point in enumerate(points)
+            ]
 
-    def _alone(self, run: Callable[..., list[RunMarks]], point: dict[str, Any]) -> RunMarks | None:
+    def _alone(self, run: Callable[..., BatchMarks], point: dict[str, Any]) -> BatchMarks | None:
         try:
-            return run([point])[0]
+            return run([point])
         except Exception as error:  # noqa: BLE001  # the point fails alone, as a value
             level = logging.DEBUG if self._warned else logging.WARNING
             self._warned = True
@@ -270,24 +270,13 @@ class EngineEvaluator:
             return self._market
 
 
-def cut(
-    days: Int64Array, returns: Float64Array, exit_time: Int64Array, pieces: int
-) -> BlockResults:
-    """Block results of one run, cut into at most `pieces` even, day-aligned blocks.
-
-    Args:
-        days: Days since 1970-01-01 UTC, increasing.
-        returns: Net return of each day.
-        exit_time: Timestamps of the trades' exit bars, int64 ns UTC.
-        pieces: Blocks wanted.
-    """
-    trade_days = np.searchsorted(days, exit_time // DAY_NS)
-    return block_results(returns, trade_days, even_borders(len(days), pieces))
+def cut(run: BatchMarks, pieces: int) -> list[BlockResults]:
+    """Block results of each point's run, cut into at most `pieces` even, day-aligned blocks."""
+    borders = even_borders(len(run.days), pieces)
+    return results_of_runs(daily_returns(run.equity), run.closed, borders)
 
 
-def _blocks_of(run: RunMarks | None, pieces: int) -> BlockResults:
-    if run is not None:
-        return cut(run.days, daily_returns(run.equity), run.exit_time, pieces)
+def _without_numbers(pieces: int) -> BlockResults:
     return BlockResults(
         n=np.ones(pieces, dtype=np.int64),
         trades=np.zeros(pieces, dtype=np.int64),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ares.backtest.engine import simulate_reference
 from ares.core.errors import ReplayError
-from ares.search.evaluator import cut
+from ares.search.blocks import DAY_NS, block_results, even_borders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,8 @@ def replay_proof(problem: Problem, params: Mapping[str, Any], score: Score) -> N
     days = index.to_numpy().astype("datetime64[D]").astype(np.int64)
     returns = result.daily_returns.to_numpy(dtype=np.float64)
     exits = problem.bars.timestamp[result.trades["exit_bar"].to_numpy(dtype=np.int64)]
-    blocks = cut(days, returns, exits, problem.n_blocks)
+    trade_days = np.searchsorted(days, exits // DAY_NS)
+    blocks = block_results(returns, trade_days, even_borders(len(days), problem.n_blocks))
     if blocks != score.blocks or problem.score(blocks, flat=False).value != score.value:
         raise ReplayError(
             "the winner's cold replay must equal what the search saw",

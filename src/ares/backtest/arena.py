@@ -1,0 +1,287 @@
+"""A market with the rules of one series of backtests, as the two engines take it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import numpy as np
+
+from ares.backtest import indicators
+from ares.backtest.metrics import DAY_NS, TradeArrays
+from ares.backtest.signals import OF_DIRECTION, Signals, Stops, flags_of
+from ares.core.errors import ParameterError
+from ares.core.types import BoolArray, Fill, Float64Array, Int64Array, readonly
+from ares.kernels import position, simulate, sweep
+from ares.kernels.index import extremes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from ares.backtest.batch import SignalBatch
+    from ares.backtest.costs import Costs
+    from ares.market.bars import Bars
+
+ATR_PERIOD: Final = 14
+_YEAR_NS: Final = 365.25 * DAY_NS
+_NO_LEVELS: Final = np.empty(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """What one walk leaves behind.
+
+    Attributes:
+        trades: All round trips.
+        closes: Equity at every close of the range.
+        ruined: Whether equity reached zero.
+    """
+
+    trades: TradeArrays
+    closes: Float64Array
+    ruined: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Arena:
+    """Everything of a backtest but strategy and parameters; reused for all points of a search.
+
+    Build it with `Arena.of`, which checks. What depends on the bars alone is kept with them.
+
+    Attributes:
+        bars: The market; indicators see all of it.
+        costs: Costs of trading.
+        fill: Where orders fill.
+        max_gap: Longest gap, in expected bars, that indicators and entries may span; None: any.
+        start: First bar that may decide.
+        stop: One past the last bar, where an open position ends.
+    """
+
+    bars: Bars
+    costs: Costs
+    fill: Fill
+    max_gap: int | None
+    start: int
+    stop: int
+
+    @staticmethod
+    def of(
+        bars: Bars,
+        *,
+        costs: Costs,
+        fill: Fill = "next_open",
+        max_gap: int | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Arena:
+        """Check and bind.
+
+        Raises:
+            ParameterError: no bars, an unknown fill rule, a negative `max_gap`, or a range outside
+                the bars.
+        """
+        n = len(bars)
+        if n == 0:
+            raise ParameterError("a backtest needs at least one bar", value=n, where="bars")
+        if fill not in get_args(Fill):
+            raise ParameterError("fill must be next_open or close", value=fill, where="fill")
+        if max_gap is not None and max_gap < 0:
+            raise ParameterError("max_gap counts bars", value=max_gap, where="max_gap")
+        end = n if stop is None else stop
+        if not 0 <= start < end <= n:
+            raise ParameterError(
+                f"start and stop must be a range of the {n} bars", value=(start, stop)
+            )
+        return Arena(bars, costs, fill, max_gap, int(start), int(end))
+
+    @property
+    def day_ends(self) -> tuple[Int64Array, Int64Array]:
+        """For each day to mark: the bar whose close marks it, and days since 1970-01-01 UTC."""
+        ends: tuple[Int64Array, Int64Array] = self._derived(
+            ("day ends", self.start, self.stop), lambda: _day_ends(self.bars, self.start, self.stop)
+        )
+        return ends
+
+    def by_bars(self, signals: Signals, stops: Stops) -> Walked:
+        """One point by the bar-by-bar loop.
+
+        Raises:
+            ParameterError: signals that do not fit the bars.
+        """
+        flags = flags_of(signals, len(self.bars), stops.direction)
+        closes, tables = np.empty(self.stop - self.start), self._tables(self.stop - self.start)
+        rules = (self._rates([stops])[0], self._plans([stops], keep=True)[0], *self._funding)
+        atr = self._atr if stops.needs_atr else _NO_LEVELS
+        with np.errstate(all="ignore"):  # values beyond the floats become an outcome
+            n, ruined = simulate.walk(
+                self._market, flags, self._stale.view(np.uint8), atr, rules, closes, *tables
+            )
+        return Walked(_trade_arrays(tables, n), closes, bool(ruined))
+
+    def by_events(self, batch: SignalBatch, stops: Stops) -> Walked:
+        """The one point of a batch by event skipping, with its trades and all closes."""
+        span = self.stop - self.start
+        every, tables = np.arange(self.start, self.stop), self._tables(span)
+        closes, _, totals = self.sweep(batch, [stops], every, tables)
+        return Walked(_trade_arrays(tables, int(totals[0, 0])), closes[0], bool(totals[0, 1]))
+
+    def sweep(
+        self,
+        batch: SignalBatch,
+        stops: Sequence[Stops],
+        marked: Int64Array,
+        tables: tuple[Float64Array, Int64Array] | None = None,
+    ) -> tuple[Float64Array, Int64Array, Int64Array]:
+        """All points of a batch by event skipping.
+
+        Args:
+            batch: Their signals.
+            stops: Their stops.
+            marked: Bars at whose closes equity is wanted, not decreasing.
+            tables: Becomes the trades of the one point there is; None: they are only counted.
+
+        Returns:
+            Equity at the marks and trades closed since the mark before, shape (points, marks), and
+            number of trades and whether all was lost, shape (points, 2).
+        """
+        shape = (len(batch), len(marked))
+        marks, closed = np.empty(shape), np.zeros(shape, dtype=np.int64)
+        totals = np.empty((len(batch), 2), dtype=np.int64)
+        atr = self._atr if any(stop.needs_atr for stop in stops) else _NO_LEVELS
+        minima, maxima = self._extremes
+        places = (self._stale.view(np.uint8), atr, self._funding_bars, minima, maxima)
+        with np.errstate(all="ignore"):  # as in the bar-by-bar loop
+            sweep.sweep(
+                batch.sources,
+                batch.levels,
+                self._market,
+                places,
+                self._rates(stops),
+                self._plans(stops, keep=tables is not None),
+                self._funding,
+                marked,
+                marks,
+                closed,
+                totals,
+                self._tables(1) if tables is None else tables,
+            )
+        return marks, closed, totals
+
+    def _derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        kept = self.bars.derived
+        return kept[key] if key in kept else kept.setdefault(key, make())
+
+    @property
+    def _market(self) -> position.Market:
+        bars = self.bars
+        return bars.open, bars.high, bars.low, bars.close, bars.timestamp
+
+    @property
+    def _extremes(self) -> tuple[Float64Array, Float64Array]:
+        """Block minima of the lows and block maxima of the highs."""
+        bars = self.bars
+        found: tuple[Float64Array, Float64Array] = self._derived(
+            "extremes", lambda: (extremes(bars.low, -1.0), extremes(bars.high, 1.0))
+        )
+        return found
+
+    @property
+    def _starts(self) -> Int64Array:
+        starts: Int64Array = self._derived(
+            ("starts", self.max_gap), lambda: self.bars.segments(self.max_gap)
+        )
+        return starts
+
+    @property
+    def _stale(self) -> BoolArray:
+        stale: BoolArray = self._derived(
+            ("stale", self.max_gap), lambda: _stale(self._starts, len(self.bars))
+        )
+        return stale
+
+    @property
+    def _atr(self) -> Float64Array:
+        bars = self.bars
+        atr: Float64Array = self._derived(
+            ("atr", self.max_gap),
+            lambda: indicators.atr(
+                bars.high, bars.low, bars.close, ATR_PERIOD, starts=self._starts
+            ),
+        )
+        return atr
+
+    @functools.cached_property
+    def _funding(self) -> tuple[Int64Array, Float64Array]:
+        pairs = self.costs.funding or ()
+        times = np.array([time for time, _ in pairs], dtype=np.int64)
+        return times, np.array([rate for _, rate in pairs], dtype=np.float64)
+
+    @functools.cached_property
+    def _funding_bars(self) -> Int64Array:
+        """For each payment the first bar that is not over when it falls due."""
+        return np.searchsorted(self.bars.close_time, self._funding[0]).astype(np.int64)
+
+    @staticmethod
+    def _tables(rows: int) -> tuple[Float64Array, Int64Array]:
+        return np.empty((rows, 5)), np.empty((rows, 4), dtype=np.int64)
+
+    def _rates(self, stops: Sequence[Stops]) -> Float64Array:
+        rates = np.empty((len(stops), position.N_RATES))
+        rates[:, position.FEE] = self.costs.fee
+        rates[:, position.SLIPPAGE] = self.costs.slippage
+        rates[:, position.BORROW] = self.costs.borrow / _YEAR_NS
+        for row, stop in zip(rates, stops, strict=True):
+            row[position.STOP_LOSS] = math.nan if stop.stop_loss is None else stop.stop_loss
+            row[position.TAKE_PROFIT] = math.nan if stop.take_profit is None else stop.take_profit
+            row[position.SIZE] = stop.size
+        return rates
+
+    def _plans(self, stops: Sequence[Stops], *, keep: bool) -> Int64Array:
+        plans = np.empty((len(stops), position.N_PLAN), dtype=np.int64)
+        plans[:, position.FIRST] = self.start
+        plans[:, position.LAST] = self.stop
+        plans[:, position.AT_CLOSE] = self.fill == "close"
+        plans[:, position.INTERVAL] = self.bars.interval_ns
+        plans[:, position.KEEP] = keep
+        for row, stop in zip(plans, stops, strict=True):
+            row[position.MAX_HOLD] = stop.max_hold or position.NEVER
+            row[position.COOLDOWN] = stop.cooldown
+            row[position.USE_ATR] = stop.needs_atr
+            row[position.WATCHED] = OF_DIRECTION[stop.direction]
+        return plans
+
+
+def _day_ends(bars: Bars, start: int, stop: int) -> tuple[Int64Array, Int64Array]:
+    day = bars.timestamp[start:stop] // DAY_NS
+    ends = np.flatnonzero(np.append(day[1:] != day[:-1], True))
+    days = present = day[ends]
+    if bars.calendar == "24/7":
+        days = np.arange(present[0], present[-1] + 1, dtype=np.int64)
+    marked = ends[np.searchsorted(present, days, side="right") - 1] + start
+    readonly(marked)
+    readonly(days)
+    return marked, days
+
+
+def _stale(starts: Int64Array, n: int) -> BoolArray:
+    stale = np.zeros(n, dtype=np.bool_)
+    stale[starts[1:]] = True
+    readonly(stale)
+    return stale
+
+
+def _trade_arrays(tables: tuple[Float64Array, Int64Array], n: int) -> TradeArrays:
+    floats, integers = tables[0][:n], tables[1][:n]
+    return TradeArrays(
+        entry_bar=integers[:, position.T_ENTRY_BAR].copy(),
+        exit_bar=integers[:, position.T_EXIT_BAR].copy(),
+        side=integers[:, position.T_SIDE].astype(np.int8),
+        reason=integers[:, position.T_REASON].astype(np.int8),
+        entry_price=floats[:, position.T_ENTRY].copy(),
+        exit_price=floats[:, position.T_EXIT].copy(),
+        units=floats[:, position.T_UNITS].copy(),
+        fees=floats[:, position.T_FEES].copy(),
+        pnl=floats[:, position.T_PNL].copy(),
+    )

@@ -1,0 +1,138 @@
+"""Signals of many points as the engine takes them: addresses of arrays, and levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ares.backtest.signals import (
+    Events,
+    IndexedScore,
+    ScoreRule,
+    Signals,
+    checked_events,
+    checked_score,
+)
+from ares.core.errors import ParameterError
+from ares.kernels import sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ares.core.types import Float64Array, Int64Array
+
+_EVENT_COLUMNS = (
+    sweep.LONG_ENTRIES,
+    sweep.LONG_EXITS,
+    sweep.SHORT_ENTRIES,
+    sweep.SHORT_EXITS,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SignalBatch:
+    """Signals of several points on one market.
+
+    Attributes:
+        sources: Addresses and lengths, see `ares.kernels.sweep`, shape (points, 14).
+        levels: Levels of each point's score, shape (points, 4); NaN where it has none.
+        keep: The arrays at those addresses, held as long as the batch is.
+    """
+
+    sources: Int64Array
+    levels: Float64Array
+    keep: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @staticmethod
+    def of(signals: Sequence[Signals], n: int) -> SignalBatch:
+        """Signals of each point, checked; a score that several points share is indexed once.
+
+        Args:
+            signals: As a strategy's `signals` returned them.
+            n: Number of bars.
+
+        Raises:
+            ParameterError: a score without one value per bar, events that are not increasing
+                indices of bars, or something else.
+        """
+        sources = np.zeros((len(signals), sweep.N_SOURCES), dtype=np.int64)
+        levels = np.full((len(signals), 4), np.nan)
+        scores: dict[int, IndexedScore] = {}
+        keep: list[Any] = []
+        for row, one in enumerate(signals):
+            if isinstance(one, ScoreRule):
+                if id(one.array) not in scores:
+                    scores[id(one.array)] = IndexedScore.of(checked_score(one, n))
+                score_source(sources[row], scores[id(one.array)])
+                levels[row] = one.levels
+            elif isinstance(one, Events):
+                lists = checked_events(one, n)
+                event_source(sources[row], lists)
+                keep += lists
+            else:
+                raise ParameterError(
+                    "signals must be a ScoreRule or Events", value=type(one).__name__
+                )
+        # The rules keep the identities of their arrays from being given away meanwhile.
+        return SignalBatch(sources, levels, (*scores.values(), *keep, *signals))
+
+    @staticmethod
+    def of_scores(scores: Sequence[IndexedScore], levels: Float64Array) -> SignalBatch:
+        """Levels on indexed scores, one of each per point."""
+        sources = np.zeros((len(scores), sweep.N_SOURCES), dtype=np.int64)
+        for row, score in enumerate(scores):
+            score_source(sources[row], score)
+        return SignalBatch(sources, np.ascontiguousarray(levels, dtype=np.float64), tuple(scores))
+
+    @staticmethod
+    def of_events(lists: Sequence[Sequence[Int64Array]]) -> SignalBatch:
+        """Four lists of bars per point, in the order of `Events`, known to be sorted."""
+        sources = np.zeros((len(lists), sweep.N_SOURCES), dtype=np.int64)
+        for row, four in enumerate(lists):
+            event_source(sources[row], four)
+        return SignalBatch(sources, np.full((len(lists), 4), np.nan), tuple(lists))
+
+    @staticmethod
+    def of_edges(ups: Int64Array, downs: Int64Array, borders: Int64Array) -> SignalBatch:
+        """Crossings as `ares.kernels.crossings` gives them: up is long, down is short."""
+        firsts = borders.reshape(-1, 2)
+        sources = np.zeros((len(firsts) - 1, sweep.N_SOURCES), dtype=np.int64)
+        for side, (array, long, short) in enumerate(
+            (
+                (ups, sweep.LONG_ENTRIES, sweep.SHORT_EXITS),
+                (downs, sweep.SHORT_ENTRIES, sweep.LONG_EXITS),
+            )
+        ):
+            place = address(array) + array.itemsize * firsts[:-1, side]
+            for column in (long, short):
+                sources[:, column] = place
+                sources[:, column + 1] = np.diff(firsts[:, side])
+        return SignalBatch(sources, np.full((len(sources), 4), np.nan), (ups, downs))
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Where the first element of a contiguous array lies."""
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
+def score_source(row: Int64Array, score: IndexedScore) -> None:
+    """Note where a score and its extremes lie."""
+    for column, array in (
+        (sweep.SCORE, score.array),
+        (sweep.MINIMA, score.minima),
+        (sweep.MAXIMA, score.maxima),
+    ):
+        row[column], row[column + 1] = address(array), len(array)
+
+
+def event_source(row: Int64Array, lists: Sequence[Int64Array]) -> None:
+    """Note where four lists of bars lie."""
+    for column, events in zip(_EVENT_COLUMNS, lists, strict=True):
+        row[column], row[column + 1] = address(events), len(events)

@@ -1,0 +1,103 @@
+"""Block extremes: an index for "the first bar at which a value is this low or that high".
+
+An array of n values has one entry for each 32 of them, then one for each 32 of those, and
+so on until one entry is left: that of all values. The levels lie behind each other in one array, a
+few percent of the values in size. A search looks at the values of one block, then at blocks, at
+blocks of blocks, and at blocks of these.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from ares.kernels.compiling import compiled
+
+Floats = npt.NDArray[np.float64]
+
+_F = numba.types.Array(numba.float64, 1, "C", readonly=True)
+_INT, _FLOAT = numba.int64, numba.float64
+_SHIFT, _SPAN = 5, 32
+
+
+@compiled(numba.void(_F, _FLOAT, _FLOAT[::1]))
+def _block_extremes(values: Floats, sign: float, out: Floats) -> None:
+    for k in range(out.shape[0]):
+        best = -np.inf
+        for i in range(k * _SPAN, min((k + 1) * _SPAN, values.shape[0])):
+            best = max(best, sign * values[i]) if values[i] == values[i] else best
+        out[k] = sign * best
+
+
+def extremes(values: Floats, sign: float) -> Floats:
+    """Block maxima (sign 1) or minima (sign -1) of all levels, the last one that of all values.
+
+    Args:
+        values: float64, shape (n,).
+        sign: 1 for maxima, -1 for minima. NaN is left out; a block without a number has the maximum
+            -inf.
+    """
+    source = np.ascontiguousarray(values, dtype=np.float64)
+    levels: list[Floats] = []
+    while len(levels) < 3 or len(source) > 1:
+        level = np.empty(-(-len(source) // _SPAN))
+        _block_extremes(source, float(sign), level)
+        levels.append(level)
+        source = level
+    joined = np.concatenate(levels)
+    joined.flags.writeable = False
+    return joined
+
+
+@compiled(_INT(_F, _F, _F, _F, _INT, _INT, _FLOAT, _FLOAT))
+def first_outside(
+    lower: Floats,
+    upper: Floats,
+    minima: Floats,
+    maxima: Floats,
+    begin: int,
+    end: int,
+    low: float,
+    high: float,
+) -> int:
+    """First i in [begin, end) with lower[i] <= low or upper[i] >= high; `end` where there is none.
+
+    Args:
+        lower: float64, shape (n,); NaN is never low.
+        upper: float64, shape (n,); NaN is never high. May be the same array.
+        minima: `extremes(lower, -1)`.
+        maxima: `extremes(upper, 1)`.
+        begin: First index looked at.
+        end: One past the last.
+        low: Level at the bottom; -inf for none.
+        high: Level at the top; inf for none.
+    """
+    one = (lower.shape[0] + _SPAN - 1) >> _SHIFT
+    two = (one + _SPAN - 1) >> _SHIFT
+    i = begin
+    while i < end:
+        edge = min((i | (_SPAN - 1)) + 1, end)
+        while i < edge:
+            if lower[i] <= low or upper[i] >= high:
+                return i
+            i += 1
+        if i >= end:
+            return end
+        block, last = i >> _SHIFT, (end - 1) >> _SHIFT
+        while block <= last:
+            if block & (_SPAN - 1) == 0:
+                big = one + (block >> _SHIFT)
+                if big - one & (_SPAN - 1) == 0:
+                    huge = one + two + ((big - one) >> _SHIFT)
+                    if not (minima[huge] <= low or maxima[huge] >= high):
+                        block += _SPAN * _SPAN
+                        continue
+                if not (minima[big] <= low or maxima[big] >= high):
+                    block += _SPAN
+                    continue
+            if minima[block] <= low or maxima[block] >= high:
+                break
+            block += 1
+        i = block << _SHIFT
+    return end

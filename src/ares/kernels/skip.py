@@ -1,0 +1,229 @@
+"""The event-skipping walk: from one bar at which something can happen to the next.
+
+Between two such bars nothing changes but the price, so the marks follow from cash and units. What
+happens at a bar is `position.step`, the same as in the bar-by-bar loop. Signals are levels on a
+score, found by its block extremes, or sorted lists of bars.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+
+from ares.kernels.compiling import compiled
+from ares.kernels.index import first_outside
+from ares.kernels.position import (
+    AT_CLOSE,
+    BAR,
+    BOOKS,
+    BORROW,
+    BYTES,
+    CASH,
+    FIRST,
+    FLOAT,
+    FLOATS,
+    INT,
+    INTS,
+    LAST,
+    LONG_ENTRY,
+    LONG_EXIT,
+    MARKET,
+    MAX_HOLD,
+    NEVER,
+    NEXT,
+    READY,
+    RUINED,
+    RULES,
+    SHORT_ENTRY,
+    SHORT_EXIT,
+    SIDE,
+    STOP_LEVEL,
+    TARGET_LEVEL,
+    TRADES,
+    UNITS,
+    WATCHED,
+    Books,
+    Bytes,
+    Floats,
+    Ints,
+    Market,
+    Rules,
+    step,
+)
+
+Places = tuple[Bytes, Floats, Ints, Floats, Floats]
+Signal = tuple[Floats, Floats, Floats, Floats, Ints, Ints, Ints, Ints, Ints]
+
+# levels of a score
+ENTER, EXIT, SHORT_ENTER, SHORT_EXIT_LEVEL = 0, 1, 2, 3
+_SLACK = 1e-9  # a ruin is looked for this far before its level, and then decided exactly
+
+PLACES = numba.types.Tuple((BYTES, FLOATS, INTS, FLOATS, FLOATS))
+_OUT, _EVENTS = FLOAT[::1], INT[::1]
+_SIGNAL = numba.types.Tuple((_OUT, _OUT, _OUT, FLOATS, _EVENTS, _EVENTS, _EVENTS, _EVENTS, _EVENTS))
+
+
+@compiled(INT(_EVENTS, _EVENTS, INT, INT))
+def _next_event(events: Ints, cursors: Ints, which: int, begin: int) -> int:
+    """First event at `begin` or later; the cursor of the list moves there, never back."""
+    n, at = events.shape[0], cursors[which]
+    if at < n and events[at] < begin:
+        stride = 1
+        while at + stride < n and events[at + stride] < begin:
+            at += stride
+            stride *= 2
+        end = min(at + stride, n)
+        while at + 1 < end:
+            middle = (at + end) // 2
+            if events[middle] < begin:
+                at = middle
+            else:
+                end = middle
+        at = end
+        cursors[which] = at
+    return int(events[at]) if at < n else NEVER
+
+
+@compiled(INT(_SIGNAL, INT, INT, INT), inlined=True)
+def _next_signal(signal: Signal, wanted: int, begin: int, end: int) -> int:
+    """First bar in [begin, end) with one of the `wanted` signals; `end` where there is none."""
+    score, minima, maxima, levels = signal[0], signal[1], signal[2], signal[3]
+    if score.shape[0] > 0:
+        low, high = -math.inf, math.inf
+        if wanted & LONG_ENTRY:
+            high = levels[ENTER]
+        if wanted & SHORT_EXIT:
+            high = levels[SHORT_EXIT_LEVEL]
+        if wanted & LONG_EXIT:
+            low = levels[EXIT]
+        if wanted & SHORT_ENTRY:
+            low = levels[SHORT_ENTER]
+        return first_outside(score, score, minima, maxima, begin, end, low, high)
+    found, cursors = end, signal[8]
+    if wanted & LONG_ENTRY:
+        found = min(found, _next_event(signal[4], cursors, 0, begin))
+    if wanted & LONG_EXIT:
+        found = min(found, _next_event(signal[5], cursors, 1, begin))
+    if wanted & SHORT_ENTRY:
+        found = min(found, _next_event(signal[6], cursors, 2, begin))
+    if wanted & SHORT_EXIT:
+        found = min(found, _next_event(signal[7], cursors, 3, begin))
+    return found
+
+
+@compiled(INT(_SIGNAL, INT), inlined=True)
+def _flags(signal: Signal, bar: int) -> int:
+    """All signals of one bar as bits."""
+    score, levels, flags = signal[0], signal[3], 0
+    if score.shape[0] > 0:
+        value = score[bar]
+        if value >= levels[ENTER]:
+            flags |= LONG_ENTRY
+        if value <= levels[EXIT]:
+            flags |= LONG_EXIT
+        if value <= levels[SHORT_ENTER]:
+            flags |= SHORT_ENTRY
+        if value >= levels[SHORT_EXIT_LEVEL]:
+            flags |= SHORT_EXIT
+        return flags
+    cursors = signal[8]
+    if _next_event(signal[4], cursors, 0, bar) == bar:
+        flags |= LONG_ENTRY
+    if _next_event(signal[5], cursors, 1, bar) == bar:
+        flags |= LONG_EXIT
+    if _next_event(signal[6], cursors, 2, bar) == bar:
+        flags |= SHORT_ENTRY
+    if _next_event(signal[7], cursors, 3, bar) == bar:
+        flags |= SHORT_EXIT
+    return flags
+
+
+@compiled(INT(INT, _SIGNAL, MARKET, PLACES, RULES, _OUT, _EVENTS), inlined=True)
+def _next_bar(
+    bar: int,
+    signal: Signal,
+    market: Market,
+    places: Places,
+    rules: Rules,
+    book: Floats,
+    state: Ints,
+) -> int:
+    """First bar after `bar` at which something can happen to the open position."""
+    plan, side, at_close = rules[1], state[SIDE], int(rules[1][AT_CLOSE])
+    if side < 0 and rules[0][BORROW] > 0.0:
+        return bar + 1  # it pays in every bar
+    until = int(min(plan[LAST] - 1, state[BAR] + plan[MAX_HOLD]))
+    wanted = LONG_EXIT if side > 0 else SHORT_EXIT
+    decided = _next_signal(signal, wanted, bar + at_close, until - 1 + at_close)
+    until = decided + 1 - at_close
+    funding_bar, minima, maxima = places[2], places[3], places[4]
+    if state[NEXT] < funding_bar.shape[0]:
+        until = max(bar + 1, min(until, int(funding_bar[state[NEXT]])))
+    low, high, ruin = book[STOP_LEVEL], book[TARGET_LEVEL], -book[CASH] / book[UNITS]
+    if side > 0:
+        ruin *= 1.0 + _SLACK
+        low = ruin if math.isnan(low) or ruin > low else low
+    else:
+        low, high, ruin = high, low, ruin * (1.0 - _SLACK)
+        high = ruin if math.isnan(high) or ruin < high else high
+    low = low if low >= minima[-1] else -math.inf
+    high = high if high <= maxima[-1] else math.inf
+    if low == -math.inf and high == math.inf:
+        return until
+    return first_outside(market[2], market[1], minima, maxima, bar + 1, until, low, high)
+
+
+@compiled(
+    INT(_SIGNAL, MARKET, PLACES, RULES, BOOKS, INTS, _OUT, _EVENTS),
+)
+def skip(
+    signal: Signal,
+    market: Market,
+    places: Places,
+    rules: Rules,
+    books: Books,
+    marked: Ints,
+    marks: Floats,
+    closed: Ints,
+) -> int:
+    """Walk the bars [FIRST, LAST); 1 where all is lost.
+
+    Args:
+        signal: Score, its block minima and maxima, its levels; or four lists of bars and their
+            cursors, which are at the beginning.
+        market: The bars.
+        places: Bars after a long gap, average true ranges, the bar of each funding time, and the
+            block minima of the lows and block maxima of the highs.
+        rules: Rates, plan, funding times and rates.
+        books: A position that is flat, and the tables of finished trades.
+        marked: Bars at whose closes equity is wanted, not decreasing.
+        marks: Becomes the equity at these closes.
+        closed: The number of trades that ended after the mark before is added to each mark.
+    """
+    stale, atr, closing = places[0], places[1], market[3]
+    plan, book, state = rules[1], books[0], books[1]
+    at_close, last, n_marks = plan[AT_CLOSE], plan[LAST] - 1, marked.shape[0]
+    entries = plan[WATCHED] & (LONG_ENTRY | SHORT_ENTRY)
+    bar, mark = plan[FIRST] - 1, 0
+    while bar < last and state[RUINED] == 0:
+        if state[SIDE] == 0:
+            # No entry is made on the last bar.
+            seek = max(state[READY], bar + at_close)
+            following = _next_signal(signal, entries, seek, last - 1 + at_close) + 1 - at_close
+            if following >= last:
+                break
+        else:
+            following = _next_bar(bar, signal, market, places, rules, book, state)
+        while mark < n_marks and marked[mark] < following:
+            marks[mark] = book[CASH] + book[UNITS] * closing[marked[mark]]
+            mark += 1
+        bar, before = following, state[TRADES]
+        flags = _flags(signal, bar - 1 + at_close) & plan[WATCHED]
+        step(bar, flags, market, stale, atr, rules, books)
+        if mark < n_marks:
+            closed[mark] += state[TRADES] - before
+    while mark < n_marks:
+        marks[mark] = book[CASH] + book[UNITS] * closing[marked[mark]]
+        mark += 1
+    return int(state[RUINED])
