@@ -104,6 +104,12 @@ class Arena:
         )
         return ends
 
+    @property
+    def last_day(self) -> tuple[Int64Array, Int64Array]:
+        """The last entry of `day_ends`, without the others."""
+        last = self.stop - 1
+        return np.array([last]), self.bars.timestamp[last : last + 1] // DAY_NS
+
     def by_bars(self, signals: Signals, stops: Stops) -> Walked:
         """One point by the bar-by-bar loop.
 
@@ -111,28 +117,34 @@ class Arena:
             ParameterError: signals that do not fit the bars.
         """
         flags = flags_of(signals, len(self.bars), stops.direction)
-        closes, tables = np.empty(self.stop - self.start), self._tables(self.stop - self.start)
+        span = self.stop - self.start
+        closes, books = np.empty(span), _books(1, span)
         rules = (self._rates([stops])[0], self._plans([stops], keep=True)[0], *self._funding)
         atr = self._atr if stops.needs_atr else _NO_LEVELS
         with np.errstate(all="ignore"):  # values beyond the floats become an outcome
             n, ruined = simulate.walk(
-                self._market, flags, self._stale.view(np.uint8), atr, rules, closes, *tables
+                self._market,
+                flags,
+                self._stale.view(np.uint8),
+                atr,
+                rules,
+                (books[0][0], books[1][0], *books[2:]),
+                closes,
             )
-        return Walked(_trade_arrays(tables, n), closes, bool(ruined))
+        return Walked(_trade_arrays(books, n), closes, bool(ruined))
 
     def by_events(self, batch: SignalBatch, stops: Stops) -> Walked:
         """The one point of a batch by event skipping, with its trades and all closes."""
-        span = self.stop - self.start
-        every, tables = np.arange(self.start, self.stop), self._tables(span)
-        closes, _, totals = self.sweep(batch, [stops], every, tables)
-        return Walked(_trade_arrays(tables, int(totals[0, 0])), closes[0], bool(totals[0, 1]))
+        every, books = np.arange(self.start, self.stop), _books(1, self.stop - self.start)
+        closes, _, totals = self.sweep(batch, [stops], every, books)
+        return Walked(_trade_arrays(books, int(totals[0, 0])), closes[0], bool(totals[0, 1]))
 
     def sweep(
         self,
         batch: SignalBatch,
         stops: Sequence[Stops],
         marked: Int64Array,
-        tables: tuple[Float64Array, Int64Array] | None = None,
+        books: position.Books | None = None,
     ) -> tuple[Float64Array, Int64Array, Int64Array]:
         """All points of a batch by event skipping.
 
@@ -140,7 +152,7 @@ class Arena:
             batch: Their signals.
             stops: Their stops.
             marked: Bars at whose closes equity is wanted, not decreasing.
-            tables: Becomes the trades of the one point there is; None: they are only counted.
+            books: Their tables become the trades of the one point there is; None: only counted.
 
         Returns:
             Equity at the marks and trades closed since the mark before, shape (points, marks), and
@@ -148,7 +160,7 @@ class Arena:
         """
         shape = (len(batch), len(marked))
         marks, closed = np.empty(shape), np.zeros(shape, dtype=np.int64)
-        totals = np.empty((len(batch), 2), dtype=np.int64)
+        keep, books = books is not None, books or _books(len(batch), 1)
         atr = self._atr if any(stop.needs_atr for stop in stops) else _NO_LEVELS
         minima, maxima = self._extremes
         places = (self._stale.view(np.uint8), atr, self._funding_bars, minima, maxima)
@@ -159,15 +171,15 @@ class Arena:
                 self._market,
                 places,
                 self._rates(stops),
-                self._plans(stops, keep=tables is not None),
+                self._plans(stops, keep=keep),
                 self._funding,
                 marked,
                 marks,
                 closed,
-                totals,
-                self._tables(1) if tables is None else tables,
+                np.zeros((len(batch), 4), dtype=np.int64),
+                books,
             )
-        return marks, closed, totals
+        return marks, closed, books[1][:, [position.TRADES, position.RUINED]]
 
     def _derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
         kept = self.bars.derived
@@ -221,11 +233,10 @@ class Arena:
     @functools.cached_property
     def _funding_bars(self) -> Int64Array:
         """For each payment the first bar that is not over when it falls due."""
-        return np.searchsorted(self.bars.close_time, self._funding[0]).astype(np.int64)
-
-    @staticmethod
-    def _tables(rows: int) -> tuple[Float64Array, Int64Array]:
-        return np.empty((rows, 5)), np.empty((rows, 4), dtype=np.int64)
+        times = self._funding[0]
+        if not len(times):
+            return times
+        return np.searchsorted(self.bars.close_time, times).astype(np.int64)
 
     def _rates(self, stops: Sequence[Stops]) -> Float64Array:
         rates = np.empty((len(stops), position.N_RATES))
@@ -272,8 +283,18 @@ def _stale(starts: Int64Array, n: int) -> BoolArray:
     return stale
 
 
-def _trade_arrays(tables: tuple[Float64Array, Int64Array], n: int) -> TradeArrays:
-    floats, integers = tables[0][:n], tables[1][:n]
+def _books(points: int, trades: int) -> position.Books:
+    """Room for positions, and for finished trades."""
+    return (
+        np.empty((points, position.N_BOOK)),
+        np.empty((points, position.N_STATE), dtype=np.int64),
+        np.empty((trades, 5)),
+        np.empty((trades, 4), dtype=np.int64),
+    )
+
+
+def _trade_arrays(books: position.Books, n: int) -> TradeArrays:
+    floats, integers = books[2][:n], books[3][:n]
     return TradeArrays(
         entry_bar=integers[:, position.T_ENTRY_BAR].copy(),
         exit_bar=integers[:, position.T_EXIT_BAR].copy(),

@@ -137,9 +137,7 @@ def run_batch(
     n = len(arena.bars)
     wanted = [_checked_point(strategy, params, n) for params in points]
     batch = _signals(strategy, prepared, wanted, n)
-    ends, days = arena.day_ends
-    if marks == "end":
-        ends, days = ends[-1:], days[-1:]
+    ends, days = arena.day_ends if marks == "days" else arena.last_day
     equity, closed, totals = arena.sweep(batch, [Stops.of(point) for point in wanted], ends)
     return BatchMarks(days, equity, closed, totals[:, 0].copy(), totals[:, 1] != 0)
 

@@ -47,15 +47,27 @@ N_PLAN = 9
 CASH, UNITS, ENTRY, STOP_LEVEL, TARGET_LEVEL, FEES, ACCRUED = 0, 1, 2, 3, 4, 5, 6
 N_BOOK = 7
 # the position, integers: side, entry bar, first bar that may decide, accrued until, next funding,
-# trades so far, whether all is lost
-SIDE, BAR, READY, CLOCK, NEXT, TRADES, RUINED = 0, 1, 2, 3, 4, 5, 6
-N_STATE = 7
+# trades so far, whether all is lost; and how far a walk that pauses has come: the bar at which
+# something can happen next, and the next mark
+SIDE, BAR, READY, CLOCK, NEXT, TRADES, RUINED, PENDING, MARK = range(9)
+N_STATE = 9
 # a finished trade
 T_ENTRY_BAR, T_EXIT_BAR, T_SIDE, T_REASON = 0, 1, 2, 3
 T_ENTRY, T_EXIT, T_UNITS, T_FEES, T_PNL = 0, 1, 2, 3, 4
 
 
-@compiled(numba.void(INT, FLOAT, RULES, BOOKS), inlined=True)
+@compiled(numba.void(INT, BOOKS), inlined=True, allocates=False)
+def begin(first: int, books: Books) -> None:
+    """A flat position with the initial cash of 1, before its first bar."""
+    book, state = books[0], books[1]
+    for k in range(N_BOOK):
+        book[k] = 0.0
+    for k in range(N_STATE):
+        state[k] = 0
+    book[CASH], state[READY], state[PENDING] = 1.0, first, -1
+
+
+@compiled(numba.void(INT, FLOAT, RULES, BOOKS), inlined=True, allocates=False)
 def _accrue(now: int, price: float, rules: Rules, books: Books) -> None:
     """Charge borrow and funding for the time until `now` on the position's value at `price`."""
     book, state = books[0], books[1]
@@ -74,7 +86,7 @@ def _accrue(now: int, price: float, rules: Rules, books: Books) -> None:
     book[ACCRUED] += charge
 
 
-@compiled(numba.void(INT, FLOAT, INT, RULES, BOOKS), inlined=True)
+@compiled(numba.void(INT, FLOAT, INT, RULES, BOOKS), inlined=True, allocates=False)
 def _leave(bar: int, price: float, reason: int, rules: Rules, books: Books) -> None:
     """Close the position at `price`, worsened by slippage unless at a target; note the trade."""
     book, state, floats, integers = books
@@ -101,7 +113,7 @@ def _leave(bar: int, price: float, reason: int, rules: Rules, books: Books) -> N
     book[UNITS] = 0.0
 
 
-@compiled(numba.void(INT, INT, FLOAT, INT, FLOAT, RULES, BOOKS), inlined=True)
+@compiled(numba.void(INT, INT, FLOAT, INT, FLOAT, RULES, BOOKS), inlined=True, allocates=False)
 def _enter(
     side: int, bar: int, price: float, moment: int, atr: float, rules: Rules, books: Books
 ) -> None:
@@ -131,7 +143,7 @@ def _enter(
         state[NEXT] += 1
 
 
-@compiled(INT(INT, INT, FLOAT, BOOL, RULES, BOOKS), inlined=True)
+@compiled(INT(INT, INT, FLOAT, BOOL, RULES, BOOKS), inlined=True, allocates=False)
 def _decided(
     flags: int, bar: int, price: float, may_enter: bool, rules: Rules, books: Books
 ) -> int:
@@ -164,7 +176,7 @@ def _decided(
     return 0
 
 
-@compiled(numba.void(INT, BOOL, MARKET, RULES, BOOKS), inlined=True)
+@compiled(numba.void(INT, BOOL, MARKET, RULES, BOOKS), inlined=True, allocates=False)
 def _through_bar(bar: int, older: bool, market: Market, rules: Rules, books: Books) -> None:
     """Stop and target of the open position in this bar: open first, then stop, then target."""
     book, state = books[0], books[1]
@@ -189,7 +201,9 @@ def _through_bar(bar: int, older: bool, market: Market, rules: Rules, books: Boo
         state[READY] = bar + rules[1][COOLDOWN]
 
 
-@compiled(numba.void(INT, BOOL, FLOAT, INT, INT, FLOATS, RULES, BOOKS), inlined=True)
+@compiled(
+    numba.void(INT, BOOL, FLOAT, INT, INT, FLOATS, RULES, BOOKS), inlined=True, allocates=False
+)
 def _fills(
     bar: int,
     may_enter: bool,
@@ -208,7 +222,7 @@ def _fills(
         _enter(side, bar, price, moment, level, rules, books)
 
 
-@compiled(FLOAT(INT, INT, MARKET, BYTES, FLOATS, RULES, BOOKS), inlined=True)
+@compiled(FLOAT(INT, INT, MARKET, BYTES, FLOATS, RULES, BOOKS), inlined=True, allocates=False)
 def step(
     bar: int, flags: int, market: Market, stale: Bytes, atr: Floats, rules: Rules, books: Books
 ) -> float:

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 from ares.kernels.compiling import compiled
 from ares.kernels.position import (
     AT_CLOSE,
+    BOOKS,
     BYTES,
-    CASH,
     FIRST,
     FLOAT,
     FLOATS,
     INT,
     LAST,
     MARKET,
-    N_BOOK,
-    N_STATE,
-    READY,
     RUINED,
     RULES,
     TRADES,
+    Books,
     Bytes,
     Floats,
-    Ints,
     Market,
     Rules,
+    begin,
     step,
 )
 
 
 @compiled(
-    numba.types.UniTuple(INT, 2)(
-        MARKET, BYTES, BYTES, FLOATS, RULES, FLOAT[::1], FLOAT[:, ::1], INT[:, ::1]
-    )
+    numba.types.UniTuple(INT, 2)(MARKET, BYTES, BYTES, FLOATS, RULES, BOOKS, FLOAT[::1]),
+    allocates=False,
 )
 def walk(
     market: Market,
@@ -42,9 +38,8 @@ def walk(
     stale: Bytes,
     atr: Floats,
     rules: Rules,
+    books: Books,
     marks: Floats,
-    floats: Floats,
-    integers: Ints,
 ) -> tuple[int, int]:
     """Walk the bars [FIRST, LAST) one by one; the number of trades, and 1 where all is lost.
 
@@ -54,20 +49,17 @@ def walk(
         stale: Whether each bar comes after a long gap.
         atr: Average true range of each bar; empty where it is not used.
         rules: Rates, plan, funding times and rates.
+        books: Room for the position; its tables become the finished trades.
         marks: Becomes the equity at each close.
-        floats: Becomes prices, units, fees and profit of each trade.
-        integers: Becomes entry bar, exit bar, side and reason of each trade.
     """
-    plan = rules[1]
-    book, state = np.zeros(N_BOOK), np.zeros(N_STATE, dtype=np.int64)
-    books = (book, state, floats, integers)
+    plan, state = rules[1], books[1]
     first = plan[FIRST]
-    book[CASH], state[READY] = 1.0, first
+    begin(first, books)
     for bar in range(first, plan[LAST]):
         deciding = bar - 1 + plan[AT_CLOSE]
         known = int(flags[deciding]) if deciding >= first else 0
+        equity = 0.0
         if state[RUINED] == 0:
-            marks[bar - first] = step(bar, known, market, stale, atr, rules, books)
-        else:
-            marks[bar - first] = 0.0
+            equity = step(bar, known, market, stale, atr, rules, books)
+        marks[bar - first] = equity
     return state[TRADES], state[RUINED]

@@ -28,10 +28,12 @@ from ares.kernels.position import (
     LAST,
     LONG_ENTRY,
     LONG_EXIT,
+    MARK,
     MARKET,
     MAX_HOLD,
     NEVER,
     NEXT,
+    PENDING,
     READY,
     RUINED,
     RULES,
@@ -64,7 +66,7 @@ _OUT, _EVENTS = FLOAT[::1], INT[::1]
 _SIGNAL = numba.types.Tuple((_OUT, _OUT, _OUT, FLOATS, _EVENTS, _EVENTS, _EVENTS, _EVENTS, _EVENTS))
 
 
-@compiled(INT(_EVENTS, _EVENTS, INT, INT))
+@compiled(INT(_EVENTS, _EVENTS, INT, INT), allocates=False)
 def _next_event(events: Ints, cursors: Ints, which: int, begin: int) -> int:
     """First event at `begin` or later; the cursor of the list moves there, never back."""
     n, at = events.shape[0], cursors[which]
@@ -85,7 +87,7 @@ def _next_event(events: Ints, cursors: Ints, which: int, begin: int) -> int:
     return int(events[at]) if at < n else NEVER
 
 
-@compiled(INT(_SIGNAL, INT, INT, INT), inlined=True)
+@compiled(INT(_SIGNAL, INT, INT, INT), inlined=True, allocates=False)
 def _next_signal(signal: Signal, wanted: int, begin: int, end: int) -> int:
     """First bar in [begin, end) with one of the `wanted` signals; `end` where there is none."""
     score, minima, maxima, levels = signal[0], signal[1], signal[2], signal[3]
@@ -112,7 +114,7 @@ def _next_signal(signal: Signal, wanted: int, begin: int, end: int) -> int:
     return found
 
 
-@compiled(INT(_SIGNAL, INT), inlined=True)
+@compiled(INT(_SIGNAL, INT), inlined=True, allocates=False)
 def _flags(signal: Signal, bar: int) -> int:
     """All signals of one bar as bits."""
     score, levels, flags = signal[0], signal[3], 0
@@ -139,7 +141,7 @@ def _flags(signal: Signal, bar: int) -> int:
     return flags
 
 
-@compiled(INT(INT, _SIGNAL, MARKET, PLACES, RULES, _OUT, _EVENTS), inlined=True)
+@compiled(INT(INT, _SIGNAL, MARKET, PLACES, RULES, _OUT, _EVENTS), inlined=True, allocates=False)
 def _next_bar(
     bar: int,
     signal: Signal,
@@ -174,10 +176,35 @@ def _next_bar(
     return first_outside(market[2], market[1], minima, maxima, bar + 1, until, low, high)
 
 
+@compiled(INT(INT, _SIGNAL, MARKET, PLACES, RULES, _OUT, _EVENTS), inlined=True, allocates=False)
+def _following(
+    bar: int,
+    signal: Signal,
+    market: Market,
+    places: Places,
+    rules: Rules,
+    book: Floats,
+    state: Ints,
+) -> int:
+    """First bar after `bar` at which something can happen; NEVER where nothing more can."""
+    plan, at_close = rules[1], rules[1][AT_CLOSE]
+    last = plan[LAST] - 1
+    if state[RUINED] == 1 or bar == last:
+        return NEVER
+    if state[SIDE] != 0:
+        return _next_bar(bar, signal, market, places, rules, book, state)
+    # No entry is made on the last bar.
+    entries = plan[WATCHED] & (LONG_ENTRY | SHORT_ENTRY)
+    seek = max(state[READY], bar + at_close)
+    found = _next_signal(signal, entries, seek, last - 1 + at_close) + 1 - at_close
+    return found if found < last else NEVER
+
+
 @compiled(
-    INT(_SIGNAL, MARKET, PLACES, RULES, BOOKS, INTS, _OUT, _EVENTS),
+    numba.void(INT, _SIGNAL, MARKET, PLACES, RULES, BOOKS, INTS, _OUT, _EVENTS), allocates=False
 )
 def skip(
+    until: int,
     signal: Signal,
     market: Market,
     places: Places,
@@ -186,44 +213,38 @@ def skip(
     marked: Ints,
     marks: Floats,
     closed: Ints,
-) -> int:
-    """Walk the bars [FIRST, LAST); 1 where all is lost.
+) -> None:
+    """Walk on to bar `until`, or to the end of [FIRST, LAST).
 
     Args:
+        until: Where to pause; the walk goes on from there at the next call.
         signal: Score, its block minima and maxima, its levels; or four lists of bars and their
-            cursors, which are at the beginning.
+            cursors.
         market: The bars.
         places: Bars after a long gap, average true ranges, the bar of each funding time, and the
             block minima of the lows and block maxima of the highs.
         rules: Rates, plan, funding times and rates.
-        books: A position that is flat, and the tables of finished trades.
+        books: The position, and the tables of finished trades.
         marked: Bars at whose closes equity is wanted, not decreasing.
         marks: Becomes the equity at these closes.
         closed: The number of trades that ended after the mark before is added to each mark.
     """
-    stale, atr, closing = places[0], places[1], market[3]
-    plan, book, state = rules[1], books[0], books[1]
-    at_close, last, n_marks = plan[AT_CLOSE], plan[LAST] - 1, marked.shape[0]
-    entries = plan[WATCHED] & (LONG_ENTRY | SHORT_ENTRY)
-    bar, mark = plan[FIRST] - 1, 0
-    while bar < last and state[RUINED] == 0:
-        if state[SIDE] == 0:
-            # No entry is made on the last bar.
-            seek = max(state[READY], bar + at_close)
-            following = _next_signal(signal, entries, seek, last - 1 + at_close) + 1 - at_close
-            if following >= last:
-                break
-        else:
-            following = _next_bar(bar, signal, market, places, rules, book, state)
-        while mark < n_marks and marked[mark] < following:
+    closing, book, state, at_close = market[3], books[0], books[1], rules[1][AT_CLOSE]
+    if state[PENDING] < 0:
+        first = rules[1][FIRST] - 1
+        state[PENDING] = _following(first, signal, market, places, rules, book, state)
+    mark, n_marks = state[MARK], marked.shape[0]
+    while True:
+        bar = min(state[PENDING], until)
+        while mark < n_marks and marked[mark] < bar:
             marks[mark] = book[CASH] + book[UNITS] * closing[marked[mark]]
             mark += 1
-        bar, before = following, state[TRADES]
-        flags = _flags(signal, bar - 1 + at_close) & plan[WATCHED]
-        step(bar, flags, market, stale, atr, rules, books)
+        if bar == until:
+            break
+        before = state[TRADES]
+        flags = _flags(signal, bar - 1 + at_close) & rules[1][WATCHED]
+        step(bar, flags, market, places[0], places[1], rules, books)
         if mark < n_marks:
             closed[mark] += state[TRADES] - before
-    while mark < n_marks:
-        marks[mark] = book[CASH] + book[UNITS] * closing[marked[mark]]
-        mark += 1
-    return int(state[RUINED])
+        state[PENDING] = _following(bar, signal, market, places, rules, book, state)
+    state[MARK] = mark
