@@ -16,6 +16,7 @@ from ares.backtest.metrics import daily_returns
 from ares.backtest.strategies import BUILT_IN, SmaCross
 from ares.core.errors import ParameterError
 from backtest_cases import HOUR, Case, Fixed, bars_of_closes, cases, make_bars, random_bars
+from engine_checks import assert_same
 from naive_backtest import NaiveBacktest, naive_metrics
 
 FREE = Costs(0.0, 0.0)
@@ -40,16 +41,6 @@ def same(a, b, tolerance=1e-12):
     if math.isnan(a) or math.isnan(b):
         return math.isnan(a) and math.isnan(b)
     return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-
-
-def assert_same(a, b):
-    """Two results, bit for bit."""
-    for name in a.trades.columns:
-        assert a.trades[name].tolist() == b.trades[name].tolist(), name
-    assert a.equity.to_numpy().tobytes() == b.equity.to_numpy().tobytes()
-    assert a.daily_returns.to_numpy().tobytes() == b.daily_returns.to_numpy().tobytes()
-    assert repr(a.metrics) == repr(b.metrics)
-    assert a.outcome is b.outcome
 
 
 def assert_equals_twin(case: Case):

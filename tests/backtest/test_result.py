@@ -119,3 +119,12 @@ def test_a_result_survives_the_store():
     assert encode(back) == encode(result)
     pd.testing.assert_frame_equal(back.trades, result.trades)
     assert back.equity.tolist() == result.equity.tolist()
+
+
+def test_a_cash_that_costs_have_eaten_has_no_return_per_trade():
+    bars = bars_of_closes([10.0] * 1_500)
+    every = {"long_entry": set(range(0, 1_500, 2)), "long_exit": set(range(1, 1_500, 2))}
+    result = simulate(bars, Fixed(every), {}, costs=Costs(0.9, 0.0))
+    assert 0 < result.equity.iloc[-1] < 1e-300
+    assert result.trades["return"].iloc[0] == pytest.approx(-2 * 0.9)
+    assert math.isnan(result.trades["return"].iloc[-1])

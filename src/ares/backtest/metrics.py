@@ -57,8 +57,9 @@ class TradeArrays:
 
     @property
     def returns(self) -> Float64Array:
-        """Profit over the value at the entry price."""
-        return np.asarray(self.pnl / (self.units * self.entry_price))
+        """Profit over the value at the entry price; NaN where that value is too small for a float."""
+        value = self.units * self.entry_price
+        return np.divide(self.pnl, value, out=np.full_like(value, np.nan), where=value > 0.0)
 
 
 @dataclass(frozen=True, eq=False)
