@@ -135,6 +135,15 @@ def test_only_a_bar_that_opens_beyond_its_target_and_touches_its_stop_is_read_di
         assert side * (bars.open[leave] - price * (1 + side * levels[1])) >= 0
 
 
+@pytest.mark.slow
+@pytest.mark.compiled
+@pytest.mark.parametrize(("fast", "slow"), [(500, 5_000), (2_000, 20_000)])
+def test_positions_held_for_weeks_equal_those_of_an_event_driven_backtester(bars, fast, slow):
+    ours = our_trades(bars, fast, slow, "both", 0.2, 0.3)
+    assert max(leave - enter for enter, leave, *_ in ours) > 8_000
+    assert ours == event_driven_trades(bars, fast, slow, "both", 0.2, 0.3)
+
+
 # -- vectorbt: fills at the close ----------------------------------------------------------------
 
 
