@@ -22,7 +22,7 @@ TOOLKIT = {
     "StreamingDataProcessor",
 }
 PUBLIC = {
-    "ares": TOOLKIT | {"Bars", "EnhancedTrainingManager", "load", "load_bars"},
+    "ares": TOOLKIT | {"Bars", "EnhancedTrainingManager", "backtest", "load", "load_bars"},
     "ares.enhanced_training_manager_optimized": TOOLKIT | {"OptimizationResult", "_make_hashable"},
 }
 REACHABLE = {
@@ -30,7 +30,7 @@ REACHABLE = {
     "ares.enhanced_training_manager": {
         "STEPS", "EnhancedTrainingManager", "Observer", "TrainingResult",
     },
-    "ares.backtest": {"BacktestResult", "Costs", "simulate", "simulate_reference"},
+    "ares.backtest": {"BacktestResult", "Costs", "simulate", "simulate_reference", "strategies"},
     "ares.backtest.strategies": {
         "BollingerReversion", "DonchianBreakout", "EmaCross", "ModelSignal", "RsiReversion",
         "ScoreThreshold", "SmaCross",

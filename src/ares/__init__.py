@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ares import backtest as backtest
     from ares.core.identity import _make_hashable as _make_hashable
     from ares.enhanced_training_manager import EnhancedTrainingManager as EnhancedTrainingManager
     from ares.enhanced_training_manager_optimized import AdaptiveSampler as AdaptiveSampler
@@ -61,12 +62,15 @@ __all__ = [
     "ParallelBacktester",
     "ProgressiveEvaluator",
     "StreamingDataProcessor",
+    "backtest",
     "load",
     "load_bars",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "backtest":
+        return importlib.import_module("ares.backtest")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'ares' has no attribute {name!r}")

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 COSTS = Costs(fee=0.001, slippage=0.0005)
 PARAMS = {"fast": 10, "slow": 30, "direction": "both"}
 TITLE = {"strategy": "SmaCross", **PARAMS}
-SECTIONS = ["result", "setting", "metrics", "price", "equity", "months", "trades"]
+SECTIONS = ["result", "setting", "metrics", "price", "equity", "months", "trades", "data"]
 
 
 def _run(bars: Bars, costs: Costs = COSTS, params: Mapping[str, Any] = PARAMS) -> BacktestResult:
     return simulate(bars, SmaCross(), params, costs=costs)
+
+
+def _price_traces(elements: Elements) -> dict[str, Any]:
+    return {trace["name"]: trace for trace in elements.plots()["plot-price"]["data"]}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +56,7 @@ def test_the_page_shows_once_and_twice_the_costs(sample_bars: Bars, result: Back
 
 
 def test_every_trade_is_marked_at_its_fill(sample_bars: Bars, result: BacktestResult) -> None:
-    plots = Elements(render_backtest(TITLE, sample_bars, result, COSTS)).plots()
-    traces = {trace["name"]: trace for trace in plots["plot-price"]["data"]}
+    traces = _price_traces(Elements(render_backtest(TITLE, sample_bars, result, COSTS)))
     trades = result.trades
     for name, side in (("Long entry", 1), ("Short entry", -1)):
         mine = trades[trades["side"] == side]
@@ -65,9 +68,31 @@ def test_every_trade_is_marked_at_its_fill(sample_bars: Bars, result: BacktestRe
 
 
 def test_buy_and_hold_starts_at_the_first_open(sample_bars: Bars, result: BacktestResult) -> None:
-    plots = Elements(render_backtest(TITLE, sample_bars, result, COSTS)).plots()
+    text = render_backtest(TITLE, sample_bars, result, COSTS)
+    plots = Elements(text).plots()
     held = plots["plot-equity"]["data"][1]["y"]
-    assert held[-1] == pytest.approx(sample_bars.close[-1] / sample_bars.open[0], rel=1e-5)
+    final = sample_bars.close[-1] / sample_bars.open[0]
+    assert held[-1] == pytest.approx(final, rel=1e-5)
+    assert f"holding made +{final - 1:.1%}".replace("%", " %") in text
+
+
+def test_the_page_says_by_which_rules_and_on_which_data(
+    sample_bars: Bars, result: BacktestResult
+) -> None:
+    said = Elements(render_backtest(TITLE, sample_bars, result, COSTS)).text
+    assert "at the next open" in said
+    assert "no gap is too long" in said
+    assert "1999-01-04 to 2018-12-31" in said  # days that were traded, not the last bar's end
+    assert sample_bars.quality is not None
+    assert f"{sample_bars.quality.holidays:,}" in said
+    assert "Funding" not in said
+    dear = replace(COSTS, borrow=0.02, funding=((0, 0.001), (1, 0.001)))
+    page = render_backtest(TITLE, sample_bars, result, dear, fill="close", max_gap=1)
+    said = Elements(page).text
+    assert "at the close" in said
+    assert "1 bar missing" in said
+    assert "200 basis points" in said
+    assert "2 payments" in said
 
 
 def test_long_lists_show_the_first_and_last_hundred(
@@ -87,8 +112,10 @@ def test_marks_are_thinned_beyond_five_thousand(sample_bars: Bars, result: Backt
     many = pd.concat([result.trades] * (12_000 // len(result.trades)), ignore_index=True)
     page = render_backtest(TITLE, sample_bars, replace(result, trades=many), COSTS)
     elements = Elements(page)
-    assert len(elements.plots()["plot-price"]["data"][-1]["x"]) == 5000
-    assert "th trade is marked" in elements.text
+    traces = _price_traces(elements)
+    assert len(traces["Exit"]["x"]) == 5000
+    assert list(traces)[-1] == "Close"  # so many marks would cover it
+    assert f"5,000 of {len(many):,} trades are marked" in elements.text
 
 
 def test_a_long_price_keeps_its_extremes() -> None:
@@ -103,8 +130,7 @@ def test_a_long_price_keeps_its_extremes() -> None:
         }
     )
     bars = Bars.from_frame(frame, symbol="X", exchange="binance", timeframe="1m")
-    drawn = Elements(render_backtest(TITLE, bars, _run(bars), COSTS)).plots()
-    price = drawn["plot-price"]["data"][0]["y"]
+    price = _price_traces(Elements(render_backtest(TITLE, bars, _run(bars), COSTS)))["Close"]["y"]
     assert len(price) <= 20_004
     assert min(price) == pytest.approx(close.min(), rel=1e-5)
     assert max(price) == pytest.approx(close.max(), rel=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ares.backtest import strategies as strategies
 from ares.backtest.costs import Costs as Costs
 from ares.backtest.costs import default_costs as default_costs
 from ares.backtest.engine import simulate as simulate
@@ -16,4 +17,5 @@ __all__ = [
     "default_costs",
     "simulate",
     "simulate_reference",
+    "strategies",
 ]

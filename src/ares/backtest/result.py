@@ -13,6 +13,7 @@ from ares.store.codecs import register
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
     from ares.core.types import Float64Array, Int64Array
     from ares.market.bars import Bars
@@ -58,6 +59,22 @@ class BacktestResult:
     metrics: dict[str, float]
     outcome: Outcome
     daily_returns: pd.Series
+
+    def plot(self, bars: Bars | None = None) -> Figure:
+        """Equity and drawdown as a plotly figure, with `bars` the close and the fills as well.
+
+        Long series are thinned so that their extremes stay. `result.plot(bars)` at the end of a
+        notebook's cell shows it; `result.plot().write_html("backtest.html")` keeps it.
+
+        Args:
+            bars: The bars that were traded.
+
+        Raises:
+            InputError: bars that the backtest did not trade.
+        """
+        from ares.backtest.plot import figure  # plotly takes its time
+
+        return figure(self, bars)
 
 
 def full_result(

@@ -10,13 +10,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ares.backtest.curves import buy_and_hold
 from ares.backtest.engine import simulate
 from ares.core.environment import code_digest
 from ares.core.identity import fingerprint, seed_for
 from ares.core.settings import shaping_values, to_toml
 from ares.market.bars import split_holdout
+from ares.market.files import source_files
 from ares.pipeline.folder import publish_files
 from ares.pipeline.saving import as_json, as_parquet
+from ares.pipeline.source import without_names
 from ares.pipeline.summaries import iso, plain
 from ares.search.study import objective_of, request_digest, run_search
 from ares.store.locks import FileLock
@@ -36,11 +39,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SingleBacktest:
-    """A published backtest: at the given costs and at twice the costs."""
+    """A published backtest.
+
+    Attributes:
+        result: At the given costs.
+        twice: At twice the costs.
+        costs: The given costs.
+        params: The whole point, defaults included.
+        held: Return of buying at the first open and holding, before costs.
+        run_dir: Its folder.
+    """
 
     result: BacktestResult
     twice: BacktestResult
     costs: Costs
+    params: Mapping[str, Any]
+    held: float
     run_dir: Path
 
 
@@ -75,7 +89,8 @@ def backtest(
     settings: dict[str, Any] = {"fill": config.search.fill, "max_gap": config.data.max_gap}
     result = simulate(bars, strategy, params, costs=costs, **settings)
     twice = simulate(bars, strategy, params, costs=costs.times(2.0), **settings)
-    title = {"strategy": strategy.name, **strategy.space.normalise(params)}
+    point = strategy.space.normalise(params)
+    title = {"strategy": strategy.name, **point}
     equity = result.equity.rename("equity").rename_axis("time").reset_index()
     files = {
         "config.toml": to_toml(shaping_values(config)).encode(),
@@ -90,9 +105,11 @@ def backtest(
         "metrics": plain(result.metrics),
         "outcome": result.outcome.name,
     }
-    page = render_backtest(title, bars, result, costs, twice)
+    bars = without_names(bars, source_files(config.data.data) if config.data.data else [])
+    page = render_backtest(title, bars, result, costs, twice, **settings)
     folder = _publish(workspace, files, sections, {}, page)
-    return SingleBacktest(result, twice, costs, folder)
+    held = float(buy_and_hold(bars, result.equity)[-1]) - 1.0
+    return SingleBacktest(result, twice, costs, point, held, folder)
 
 
 def optimize(

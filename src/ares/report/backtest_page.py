@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ares.backtest.curves import buy_and_hold, decimate, fill_marks, marked
 from ares.backtest.result import Outcome
 from ares.report import plots
+from ares.report.quality import faults
 from ares.report.run_outcome import trade_groups
 from ares.report.shell import Card, page
 from ares.report.tables import (
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
 
     from ares.backtest.costs import Costs
     from ares.backtest.result import BacktestResult
-    from ares.core.types import Float64Array, Int64Array
+    from ares.core.types import Fill, Int64Array
     from ares.market.bars import Bars
 
 _MAX_PRICES: Final = 20_000
-_MAX_MARKERS: Final = 5_000
+_FEW_MARKERS: Final = 300
 _LISTED: Final = 100
 _METRICS: Final[tuple[tuple[str, str, Callable[[Any], str]], ...]] = (
     ("Total return", "total_return", pct),
@@ -48,10 +50,10 @@ _METRICS: Final[tuple[tuple[str, str, Callable[[Any], str]], ...]] = (
     ("Trades", "n_trades", whole),
     ("Winners", "win_rate", pct),
     ("Profit factor", "profit_factor", num),
-    ("Mean profit of a trade", "expectancy", short),
+    ("Mean profit of a trade", "expectancy", lambda value: pct(value, 3)),
     ("Mean bars held", "avg_bars_held", num),
     ("Turnover", "turnover", num),
-    ("Fees paid", "fees_paid", short),
+    ("Fees paid", "fees_paid", pct),
     ("Time in the market", "exposure", pct),
 )
 
@@ -62,6 +64,9 @@ def render_backtest(
     result: BacktestResult,
     costs: Costs,
     twice: BacktestResult | None = None,
+    *,
+    fill: Fill = "next_open",
+    max_gap: int | None = None,
 ) -> str:
     """The report of one backtest; the same backtest makes the same page.
 
@@ -71,19 +76,22 @@ def render_backtest(
         result: At `costs`.
         costs: What trading cost.
         twice: The same at twice the costs; None leaves the column out.
+        fill: As in `simulate`.
+        max_gap: As in `simulate`.
     """
     market = (bars.symbol, bars.exchange, bars.timeframe)
     title = " · ".join(str(v) for v in (result_title.get("strategy"), *market) if v)
-    span = plots.dates(np.array([bars.timestamp[0], bars.close_time[-1]], dtype="datetime64[ns]"))
+    span = plots.dates(bars.timestamp[[0, -1]].view("datetime64[ns]"))
     subtitle = f"{plural(len(bars), 'bar')}, {span[0]} to {span[1]}"
     cards = (
         _result(result),
-        _setting(result_title, costs),
+        _setting(result_title, costs, fill, max_gap),
         _metrics(result, twice),
         _price(bars, result.trades),
         _equity(bars, result),
         Card("months", "Monthly returns", "Months", monthly_table(result.daily_returns), "Net."),
         _trades(result.trades),
+        _data(bars, span),
     )
     return page(title, subtitle, cards, kind="Ares backtest")
 
@@ -110,15 +118,20 @@ def _result(result: BacktestResult) -> Card:
     return Card("result", "Result", "Result", join((lead, body)), kind="banner")
 
 
-def _setting(title: Mapping[str, Any], costs: Costs) -> Card:
-    params = [(str(k), plain(v)) for k, v in sorted(title.items()) if k != "strategy"]
-    paid = [
+def _setting(title: Mapping[str, Any], costs: Costs, fill: Fill, max_gap: int | None) -> Card:
+    params = [(str(k), plain(v)) for k, v in title.items() if k != "strategy"]
+    gap = "no gap is too long" if max_gap is None else f"{plural(max_gap, 'bar')} missing"
+    rules = [
+        ("Orders fill", "at the next open" if fill == "next_open" else "at the close"),
+        ("Indicators start anew after", gap),
         ("Fee per side", _points(costs.fee)),
         ("Slippage per side", _points(costs.slippage)),
-        ("Borrow per year", _points(costs.borrow)),
-        ("Funding", plural(len(costs.funding or ()), "payment")),
     ]
-    body = (part("Parameters", facts(params)), part("Costs", facts(paid)))
+    if costs.borrow:
+        rules.append(("Borrow per year", _points(costs.borrow)))
+    if costs.funding:
+        rules.append(("Funding", plural(len(costs.funding), "payment")))
+    body = (part("Parameters", facts(params)), part("Rules and costs", facts(rules)))
     return Card("setting", "What was tested", "Setting", join(body))
 
 
@@ -130,21 +143,22 @@ def _metrics(result: BacktestResult, twice: BacktestResult | None) -> Card:
     columns_ = [result.metrics] + ([twice.metrics] if twice is not None else [])
     heads = ("Metric", "Costs as given", *(["Twice the costs"] if twice is not None else []))
     body = [(name, *(shown(m.get(key)) for m in columns_)) for name, key, shown in _METRICS]
-    lead = "A result that twice the costs destroy rests on the costs being right."
+    lead = (
+        "A result that twice the costs destroy rests on the costs being right. Profit and fees "
+        "are shares of the initial cash."
+    )
     return Card("metrics", "Metrics", "Metrics", table(heads, body), lead)
 
 
 def _price(bars: Bars, trades: pd.DataFrame) -> Card:
-    kept = plots.decimate(bars.close, _MAX_PRICES)
+    kept = decimate(bars.close, _MAX_PRICES)
     stamps = _instants(bars.close_time)
     price = plots.line(stamps(kept), bars.close[kept], "Close", "muted", width=1.1)
-    traces = [{**price, "hovertemplate": "%{y:,.6~g}"}]
-    shown = trades
-    if len(trades) > _MAX_MARKERS:
-        at = np.linspace(0, len(trades) - 1, _MAX_MARKERS).astype(np.int64)
-        shown = trades.iloc[at]
-    if len(shown):
-        traces += _markers(bars, shown)
+    price["hovertemplate"] = "%{y:,.6~g}"
+    shown = marked(trades)
+    fills = _markers(shown)
+    # Many marks would cover the price: it is drawn over them.
+    traces = [price, *fills] if len(shown) <= _FEW_MARKERS else [*fills, price]
     layout = {
         "xaxis": {"range": stamps(np.array([0, len(bars) - 1]))},
         "yaxis": {"tickformat": ",.5~g"},
@@ -155,44 +169,35 @@ def _price(bars: Bars, trades: pd.DataFrame) -> Card:
     if len(kept) < len(bars):
         notes.append(f"{whole(len(kept))} of {whole(len(bars))} prices, all extremes among them.")
     if len(shown) < len(trades):
-        notes.append(f"Every {len(trades) / len(shown):.1f}th trade is marked.")
+        notes.append(f"{whole(len(shown))} of {plural(len(trades), 'trade')} are marked, evenly.")
     body = (part("Close", plots.figure(plot)), note(" ".join(notes)) if notes else Html())
     return Card("price", "Entries and exits", "Price", join(body))
 
 
-def _markers(bars: Bars, trades: pd.DataFrame) -> list[dict[str, Any]]:
+def _markers(trades: pd.DataFrame) -> list[dict[str, Any]]:
     """Entries by side and exits, at their bars' open times and fill prices."""
-    side = trades["side"].to_numpy(np.int64)
-    stamps = _instants(bars.timestamp)
-    entry, out = trades["entry_bar"].to_numpy(np.int64), trades["exit_bar"].to_numpy(np.int64)
-    size = 9 if len(trades) <= 300 else 6
+    few = len(trades) <= _FEW_MARKERS
+    size, strength = (9.0, "") if few else (4.5, ":0.55")
+    styles: dict[str, tuple[str, float, dict[str, Any]]] = {
+        "Long entry": ("good", size, {"symbol": "triangle-up"}),
+        "Short entry": ("bad", size, {"symbol": "triangle-down"}),
+        "Exit": ("accent", size - 2, {"symbol": "x-thin"}),
+    }
     made = []
-    for name, way, symbol, colour in (
-        ("Long entry", 1, "triangle-up", "good"),
-        ("Short entry", -1, "triangle-down", "bad"),
-    ):
-        mine = side == way
-        if mine.any():
-            price = trades["entry_price"].to_numpy(np.float64)[mine]
-            made.append(
-                plots.points(
-                    stamps(entry[mine]), price, name, colour, size=size, marker={"symbol": symbol}
-                )
-            )
-    price = trades["exit_price"].to_numpy(np.float64)
-    marker: dict[str, Any] = {"symbol": "x-thin", "line": {"width": 1.4, "color": "accent"}}
-    words = [
-        f"{plots.label(reason)} {pct(found, 2, sign=True)}"
-        for reason, found in zip(trades["reason"].tolist(), trades["return"].tolist(), strict=True)
-    ]
-    made.append(
-        plots.points(
-            stamps(out), price, "Exit", "accent", size=size - 2, marker=marker, customdata=words
+    for marks in fill_marks(trades):
+        colour, large, marker = styles[marks.kind]
+        colour += strength
+        marker["line"] = {"width": 1.4 if few else 1, "color": colour}
+        if marks.kind != "Exit":
+            marker["line"]["width"] = 0
+        trace = plots.points(
+            plots.minutes(marks.times), marks.prices, marks.kind, colour, size=large, marker=marker
         )
-    )
-    for trace in made:
-        more = " %{customdata}" if "customdata" in trace else ""
-        trace["hovertemplate"] = "%{x|%Y-%m-%d %H:%M} %{y:,.6~g}" + more
+        trace["hovertemplate"] = "%{x|%Y-%m-%d %H:%M} %{y:,.6~g}"
+        if any(marks.notes):
+            trace["customdata"] = [plots.label(words) for words in marks.notes]
+            trace["hovertemplate"] += " %{customdata}"
+        made.append(trace)
     return made
 
 
@@ -206,10 +211,10 @@ def _equity(bars: Bars, result: BacktestResult) -> Card:
     if not len(equity):
         return Card("equity", "Equity", "Equity", empty("No equity."))
     times = result.equity.index
-    kept = plots.decimate(equity)
+    kept = decimate(equity)
     x = plots.minutes(times[kept])
     traces = [plots.line(x, equity[kept], "Strategy", "accent", width=2)]
-    held = _held(bars, np.asarray(times.as_unit("ns").asi8))  # type: ignore[attr-defined]  # a DatetimeIndex
+    held = buy_and_hold(bars, result.equity)
     traces.append(plots.line(x, held[kept], "Buy and hold", "grey", line={"dash": "dot"}))
     for trace in traces:
         trace["hovertemplate"] = "%{y:.3f}"
@@ -220,13 +225,11 @@ def _equity(bars: Bars, result: BacktestResult) -> Card:
         part("Growth of 1", plots.figure(growth)),
         part("Drawdown", plots.figure(fall)),
     )
-    return Card("equity", "Equity", "Equity", join(body))
-
-
-def _held(bars: Bars, close_times: Int64Array) -> Float64Array:
-    """Value of 1 put into the market at the open of the first bar traded."""
-    at = np.clip(np.searchsorted(bars.close_time, close_times), 0, len(bars) - 1)
-    return np.asarray(bars.close[at] / bars.open[at[0]])
+    lead = (
+        f"Net {pct(equity[-1] - 1.0, sign=True)}; buying at the first open and holding made "
+        f"{pct(held[-1] - 1.0, sign=True)} before costs."
+    )
+    return Card("equity", "Equity", "Equity", join(body), lead)
 
 
 def _trades(trades: pd.DataFrame) -> Card:
@@ -261,12 +264,24 @@ def _list(trades: pd.DataFrame) -> Html:
             tag("span", out[k], class_="nowrap"),
             "long" if row["side"] > 0 else "short",
             row["reason"] or DASH,
-            short(row["entry_price"], 6),
-            short(row["exit_price"], 6),
-            short(row["fees"], 3),
-            short(row["pnl"], 3),
+            short(row["entry_price"], 6, zeros=True),
+            short(row["exit_price"], 6, zeros=True),
+            short(row["fees"], 3, zeros=True),
+            short(row["pnl"], 3, zeros=True),
             coloured(pct(row["return"], 2, sign=True), row["return"]),
         )
         for k, row in enumerate(trades.to_dict("records"))
     ]
     return table((*heads, "Return"), body, words=4)
+
+
+def _data(bars: Bars, span: list[str]) -> Card:
+    gaps = bars.gaps[:, 2]
+    longest = plural(gaps.max(), "missing bar") if len(gaps) else "none"
+    shown = (("Bars", whole(len(bars))), ("from", span[0]), ("to", span[1]))
+    parts = [facts((*shown, ("Calendar", bars.calendar), ("Longest gap", longest)))]
+    lead = ""
+    if bars.quality is not None:
+        parts += faults(bars.quality.to_dict())
+        lead = "Counts over all rows as they were read, those outside the time range included."
+    return Card("data", "Data and its quality", "Data", join(parts), lead)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ares.backtest.curves import decimate, drawdown
 from ares.report.text import Html, clean, esc, number_of, tag
 
 if TYPE_CHECKING:
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ares.core.types import Float64Array, Int64Array
+    from ares.core.types import Float64Array
 
-MAX_POINTS: Final = 4000
 _DIGITS: Final = 6
 
 
@@ -106,29 +106,6 @@ def minutes(times: Any) -> list[str]:
     return _times(times, "m")
 
 
-def decimate(values: Float64Array, limit: int = MAX_POINTS) -> Int64Array:
-    """Indices of at most about `limit` points that keep every bucket's extremes.
-
-    Args:
-        values: One per point; NaN is never an extreme unless its bucket has nothing else.
-        limit: Where there are no more points than this, all stay.
-    """
-    n = len(values)
-    if n <= limit:
-        return np.arange(n, dtype=np.int64)
-    width = -(-n // (limit // 2))
-    whole = n - n % width
-    blocks = values[:whole].reshape(-1, width)
-    start = np.arange(0, whole, width, dtype=np.int64)
-    low = start + np.argmin(np.where(np.isnan(blocks), np.inf, blocks), axis=1)
-    high = start + np.argmax(np.where(np.isnan(blocks), -np.inf, blocks), axis=1)
-    rest = values[whole:]
-    tail = [np.int64(0), np.int64(n - 1)]
-    if len(rest) and not np.isnan(rest).all():
-        tail += [np.int64(whole + np.nanargmin(rest)), np.int64(whole + np.nanargmax(rest))]
-    return np.unique(np.concatenate([low, high, np.array(tail, dtype=np.int64)]))
-
-
 def line(
     x: Sequence[Any], y: Any, name: str, colour: str, *, width: float = 1.5, **more: Any
 ) -> dict[str, Any]:
@@ -196,12 +173,6 @@ def upright(x: Any, *, text: str = "", colour: str = "muted:0.55") -> tuple[dict
     return shape, words
 
 
-def drawdown(equity: Float64Array) -> Float64Array:
-    """Fall from the highest equity so far, the initial 1.0 included; 0 or negative."""
-    peak = np.maximum.accumulate(np.maximum(np.nan_to_num(equity, nan=1.0), 1.0))
-    return np.asarray(equity / peak - 1.0)
-
-
 def drawdown_plot(x: Any, equity: Float64Array, *, name: str, exact: bool = False) -> Plot:
     """Drawdown as an area below zero.
 
@@ -213,7 +184,7 @@ def drawdown_plot(x: Any, equity: Float64Array, *, name: str, exact: bool = Fals
     """
     fall = drawdown(np.asarray(equity, dtype=np.float64))
     kept = decimate(fall)
-    times = (minutes if exact else dates)(np.asarray(x)[kept])
+    times = (minutes if exact else dates)(x[kept])
     trace = line(times, fall[kept], "Drawdown", "bad", width=1, fill="tozeroy", fillcolor="bad:0.2")
     trace["hovertemplate"] = "%{y:.1%}<extra></extra>"
     layout = {"yaxis": {"tickformat": ".0%", "rangemode": "tozero"}, "showlegend": False}

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ares.backtest.curves import decimate
 from ares.report import plots
+from ares.report.quality import faults
 from ares.report.run_data import dig, rows
 from ares.report.shell import Card
 from ares.report.tables import bullets, columns, details, empty, facts, note, part, table
@@ -27,21 +29,6 @@ _COLOURS: Final = {
     "wild": "amber",
 }
 _SPARE: Final = ("accent", "violet", "amber", "teal")
-_COUNTS: Final = (
-    ("missing_bars", "Missing bars"),
-    ("gaps", "Gaps"),
-    ("bad_prints", "Bad prints"),
-    ("impossible", "Impossible bars"),
-    ("duplicates", "Duplicates"),
-    ("conflicts", "Conflicting duplicates"),
-    ("out_of_order", "Out of order"),
-    ("overlapping", "Overlapping"),
-    ("zero_volume", "Bars without volume"),
-    ("stale_open", "Stale opens"),
-    ("overnight_moves", "Large moves overnight"),
-    ("holidays", "Holidays"),
-    ("long_closures", "Long closures"),
-)
 _TRACKS: Final = (("analyst", 4, 6, 7), ("tactician", 8, 9, 10))
 
 
@@ -62,7 +49,7 @@ def regimes(run: RunData) -> Card:
 def _regime_plot(run: RunData, names: list[str]) -> plots.Plot:
     close = run.market["close"].to_numpy(np.float64)
     days = run.market["day"].to_numpy()
-    kept = plots.decimate(close)
+    kept = decimate(close)
     regime = run.market["regime"].astype(str).to_numpy(dtype=object)
     others = sorted(set(regime.tolist()) - set(names) - {""})
     traces = [
@@ -144,25 +131,7 @@ def quality(run: RunData) -> Card:
             ("Calendar", f"{report.get('calendar') or training.get('calendar') or DASH}{inferred}"),
         )
     )
-    counted = [(name, whole(report[key])) for key, name in _COUNTS if report.get(key)]
-    clean = [name.lower() for key, name in _COUNTS if report.get(key) == 0]
-    findings = [
-        (
-            str(f.get("kind", "")).replace("_", " "),
-            f.get("action"),
-            "; ".join(map(str, (f.get("examples") or [])[:3])),
-            whole(f.get("count")),
-        )
-        for f in rows(report, "findings")
-    ]
-    parts = [head]
-    if counted:
-        parts.append(part("Counts", facts(counted)))
-    if findings:
-        heads = ("Finding", "What was done", "For example", "Count")
-        parts.append(part("Findings", table(heads, findings, words=3)))
-    if clean:
-        parts.append(note(f"None at all: {', '.join(clean)}."))
+    parts = [head, *faults(report)]
     lead = "Counts over all bars as they were read, the held-back part included."
     return Card("data", "Data and its quality", "Data", join(parts), lead)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ares.backtest.curves import decimate
 from ares.report import plots
 from ares.report.run_data import dig, rows
 from ares.report.shell import Card
@@ -76,7 +77,7 @@ def walk_forward(run: RunData) -> Card:
     )
     if run.equity.empty:
         return Card("equity", "Walk-forward result", "Equity", empty("No curve."), lead)
-    days = run.equity["day"]
+    days = run.equity["day"].to_numpy()
     equity = run.equity["equity"].to_numpy(np.float64)
     body = [
         part("Growth of 1", plots.figure(_equity_plot(run, equity))),
@@ -88,7 +89,7 @@ def walk_forward(run: RunData) -> Card:
 
 def _equity_plot(run: RunData, equity: Any) -> plots.Plot:
     days = run.equity["day"].to_numpy()
-    kept = plots.decimate(equity)
+    kept = decimate(equity)
     x = plots.dates(days[kept])
     traces = [plots.line(x, equity[kept], "Strategy", "accent", width=2.2)]
     exposure = number_of(dig(run.steps[13], "exposure"))

@@ -56,15 +56,19 @@ def number_of(value: Any) -> float | None:
 
 
 def num(value: Any, digits: int = 2) -> str:
-    """A number with `digits` decimals."""
+    """A number with `digits` decimals; beyond 15 digits before them with an exponent."""
     found = number_of(value)
-    return DASH if found is None else _signed(f"{found:,.{digits}f}")
+    if found is None:
+        return DASH
+    return _signed(f"{found:,.{digits}f}" if abs(found) < 1e15 else f"{found:.3g}")
 
 
-def short(value: Any, digits: int = 4) -> str:
-    """A number with `digits` significant digits."""
+def short(value: Any, digits: int = 4, *, zeros: bool = False) -> str:
+    """A number with `digits` significant digits; with `zeros` the last ones are shown, too."""
     found = number_of(value)
-    return DASH if found is None else _signed(f"{found:.{digits}g}")
+    if found is None:
+        return DASH
+    return _signed(f"{found:#.{digits}g}".rstrip(".") if zeros else f"{found:.{digits}g}")
 
 
 def pct(value: Any, digits: int = 1, *, sign: bool = False) -> str:
@@ -72,7 +76,7 @@ def pct(value: Any, digits: int = 1, *, sign: bool = False) -> str:
     found = number_of(value)
     if found is None:
         return DASH
-    text = _signed(f"{100.0 * found:,.{digits}f}") + " %"
+    text = num(100.0 * found, digits) + " %"
     return f"+{text}" if sign and found > 0 and not text.startswith(MINUS) else text
 
 
