@@ -34,19 +34,20 @@ def test_the_common_parameters_have_their_defaults():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"fats": 5}, "not known; got 'fats'. Did you mean fast?"),
+        ({"fats": 5}, "not known; got 'fats'. Did you mean fast? Known are fast, slow, direction,"),
+        ({"FAST": 5}, "Did you mean fast?"),
         ({"stoploss": 0.1}, "Did you mean stop_loss?"),
-        ({"fast": 0}, "fast: fast must be at least 1"),
+        ({"fast": 0}, "parameters: fast must be at least 1; got 0"),
         ({"slow": 1}, "at least 2"),
         ({"fast": 10.5}, "whole number"),
         ({"fast": True}, "finite number"),
         ({"fast": "10"}, "finite number"),
-        ({"fast": None}, "finite number"),
+        ({"fast": None}, "finite number; got 'None'"),
         ({"fast": math.nan}, "finite number"),
         ({"fast": 50, "slow": 20}, "fast must be below slow"),
         ({"fast": 20, "slow": 20}, "fast must be below slow"),
         ({"stop_loss": 0}, "above 0"),
-        ({"stop_loss": 1.0}, "below 1 where stop_unit is fraction"),
+        ({"stop_loss": 3}, "below 1 where stop_unit is fraction; got 3.0. 3 % are 0.03"),
         ({"take_profit": -0.1}, "above 0"),
         ({"take_profit": math.inf}, "finite number"),
         ({"max_hold": 0}, "at least 1"),
@@ -55,12 +56,20 @@ def test_the_common_parameters_have_their_defaults():
         ({"size": 2}, "above 0 and at most 1"),
         ({"direction": "up"}, "one of 'long', 'short', 'both'"),
         ({"stop_unit": "percent"}, "one of 'fraction', 'atr'"),
+        ([("fast", 5)], "a dict of names and values"),
     ],
 )
 def test_refusals_name_rule_value_and_remedy(params, message):
     with pytest.raises(ParameterError) as caught:
         SmaCross().space.normalise(params)
     assert message in str(caught.value)
+
+
+def test_a_space_holds_parameters_and_rules_between_them():
+    with pytest.raises(ParameterError, match="from_bounds reads plain bounds"):
+        ParameterSpace({"n": (2, 50)})
+    with pytest.raises(ParameterError, match="Did you mean fast"):
+        ParameterSpace({"fast": Int(2, 50)}, (LessThan("fats", "size"),))
 
 
 def test_levels_in_average_true_ranges_may_exceed_one():

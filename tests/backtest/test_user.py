@@ -86,6 +86,26 @@ def test_missing_pieces_are_named(tmp_path):
 
 def test_a_space_must_be_a_space(tmp_path):
     text = GOOD.replace('ParameterSpace.from_bounds({"n": (2, 50)})', "{}")
-    strategy = load_strategy(f"{write(tmp_path, text)}:Every")
     with pytest.raises(InputError, match="must be a ParameterSpace"):
-        simulate(random_bars(60, 1), strategy, {}, costs=Costs(0, 0))
+        load_strategy(f"{write(tmp_path, text)}:Every")
+
+
+def test_files_beside_a_strategy_can_be_imported(tmp_path):
+    (tmp_path / "beside_the_strategy.py").write_text("N = 7\n")
+    text = "from beside_the_strategy import N\n" + GOOD.replace(
+        "from __future__ import annotations", ""
+    )
+    bars = random_bars(60, 1)
+    strategy = load_strategy(f"{write(tmp_path, text)}:Every")
+    assert simulate(bars, strategy, {"n": 7}, costs=Costs(0, 0)).metrics["n_trades"] > 0
+
+
+def test_a_strategy_may_change_the_parameters_it_gets(tmp_path):
+    text = GOOD.replace(
+        'if params["n"] == 13:',
+        'n = params["n"]; params.clear(); params["n"] = n\n        if n == 13:',
+    )
+    strategy = load_strategy(f"{write(tmp_path, text)}:Every")
+    bars = random_bars(60, 1)
+    found = simulate(bars, strategy, {"n": 5, "size": 0.5}, costs=Costs(0, 0))
+    assert found.trades["units"].iloc[0] * found.trades["entry_price"].iloc[0] == pytest.approx(0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from ares.core.errors import ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 REQUIRED: Final = "required"  # a default that says there is none
 Value: TypeAlias = int | float | str | bool | None
@@ -42,7 +43,7 @@ class Int:
         low = -math.inf if self.minimum is None else self.minimum
         high = math.inf if self.maximum is None else self.maximum
         if not low <= number <= high:
-            raise ParameterError(f"{name} must be {_span(low, high)}", value=value, where=name)
+            raise _refused(f"{name} must be {_span(low, high)}", value)
         return number
 
 
@@ -73,7 +74,7 @@ class Float:
         below = operator.lt if self.without_maximum else operator.le
         if not (above(number, self.minimum) and below(number, self.maximum)):
             rule = _span(self.minimum, self.maximum, self.without_minimum, self.without_maximum)
-            raise ParameterError(f"{name} must be {rule}", value=value, where=name)
+            raise _refused(f"{name} must be {rule}", value)
         return number
 
 
@@ -95,7 +96,7 @@ class Categorical:
             if same_kind and choice == value:
                 return choice
         shown = ", ".join(repr(choice) for choice in self.choices)
-        raise ParameterError(f"{name} must be one of {shown}", value=value, where=name)
+        raise _refused(f"{name} must be one of {shown}", value)
 
 
 Parameter: TypeAlias = Int | Float | Categorical
@@ -139,10 +140,25 @@ class ParameterSpace:
     Attributes:
         parameters: Name to parameter, in the order of the search's dimensions.
         constraints: What must hold between them.
+
+    Raises:
+        ParameterError: a value that is no parameter, or a constraint on an unknown name.
     """
 
     parameters: Mapping[str, Parameter]
     constraints: tuple[LessThan, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for name, parameter in self.parameters.items():
+            if not isinstance(parameter, Int | Float | Categorical):
+                raise _refused(
+                    f"{name} must be an Int, a Float or a Categorical",
+                    parameter,
+                    "ParameterSpace.from_bounds reads plain bounds.",
+                )
+        for rule in self.constraints:
+            for name in (rule.left, rule.right):
+                self.parameter(name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -157,9 +173,10 @@ class ParameterSpace:
         """
         found = self.parameters.get(name) or COMMON.get(name)
         if found is None:
-            near = difflib.get_close_matches(str(name), self.names, 1, 0.0)[0]
-            raise ParameterError(
-                "this parameter is not known", value=name, remedy=f"Did you mean {near}?"
+            near = difflib.get_close_matches(str(name).lower(), self.names, 1, 0.0)[0]
+            known = ", ".join(self.names)
+            raise _refused(
+                "this parameter is not known", name, f"Did you mean {near}? Known are {known}."
             )
         return found
 
@@ -168,8 +185,10 @@ class ParameterSpace:
 
         Raises:
             ParameterError: an unknown name, a missing value, a value outside the valid domain, or
-                a broken constraint.
+                a broken constraint; or `params` is no mapping.
         """
+        if not isinstance(params, Mapping):
+            raise _refused("parameters are a dict of names and values", params)
         for name in params:
             self.parameter(name)
         point: dict[str, Any] = {}
@@ -177,15 +196,17 @@ class ParameterSpace:
             parameter = self.parameter(name)
             value = params.get(name, parameter.default)
             if value == REQUIRED and name not in params:
-                raise ParameterError("this parameter must be given", value=name)
+                raise _refused("this parameter must be given", name)
             point[name] = parameter.normalise(name, value)
         for rule in self.constraints:
             if not rule.holds(point):
                 pair = {rule.left: point[rule.left], rule.right: point[rule.right]}
-                raise ParameterError(f"{rule.left} must be below {rule.right}", value=pair)
+                raise _refused(f"{rule.left} must be below {rule.right}", pair)
         if point["stop_unit"] == "fraction" and (point["stop_loss"] or 0.0) >= 1.0:
-            raise ParameterError(
-                "stop_loss must be below 1 where stop_unit is fraction", value=point["stop_loss"]
+            raise _refused(
+                "stop_loss must be below 1 where stop_unit is fraction",
+                point["stop_loss"],
+                "3 % are 0.03; stop_unit=atr counts in average true ranges.",
             )
         return point
 
@@ -271,7 +292,7 @@ def _narrowed(name: str, known: Parameter, bound: Any) -> Parameter:
 def _as_int(name: str, value: Any) -> int:
     number = _as_float(name, value)
     if not number.is_integer():
-        raise ParameterError(f"{name} must be a whole number", value=value, where=name)
+        raise _refused(f"{name} must be a whole number", value)
     return int(number)
 
 
@@ -281,8 +302,13 @@ def _as_float(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ParameterError(f"{name} must be a finite number", value=value, where=name)
+        raise _refused(f"{name} must be a finite number", value)
     return number + 0.0  # -0.0 becomes 0.0
+
+
+def _refused(rule: str, value: Any, remedy: str = "") -> ParameterError:
+    shown = "None" if value is None else value  # an error says nothing of a value of None
+    return ParameterError(rule, value=shown, where="parameters", remedy=remedy)
 
 
 def _span(low: float, high: float, open_low: bool = False, open_high: bool = False) -> str:
