@@ -1,4 +1,4 @@
-"""`ares train`, `backtest`, `optimize`, `runs`, `signal` and `report`, as a person calls them."""
+"""`ares train`, `optimize`, `runs`, `signal` and `report`, as a person calls them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
 
 import small_runs
@@ -124,43 +123,6 @@ def test_report_of_last_means_the_last_training_run(
     assert page.read_bytes() == before
 
 
-def test_backtest_publishes_trades_and_a_page(ares: Ares, finished: Finished) -> None:
-    arguments = ("--data", finished.csv, *MARKET, "--set", "fast=10", "--set", "slow=50")
-    done = ares("backtest", "--strategy", "sma_cross", *arguments, "--json")
-    assert done.code == 0
-    trades = pd.read_parquet(done.json["trades_path"])
-    assert len(trades) == done.json["n_trades"] == done.json["metrics"]["n_trades"]
-    twice = done.json["metrics_at_twice_the_costs"]
-    assert twice["total_return"] < done.json["metrics"]["total_return"]
-    assert (Path(done.json["run_dir"]) / "report.html").exists()
-    shown = ares("backtest", *arguments, "--fee", "0", "--slippage", "0")
-    assert "costs twice" in shown.out
-    assert "fee 0 bp, slippage 0 bp (given)" in shown.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--set", "fats=10"), "Did you mean fast?"),
-        (("--set", "fast=0", "--set", "slow=50"), "at least 1"),
-        (("--set", "fast=50", "--set", "slow=10"), "fast must be below slow"),
-        (("--set", "size=2"), "size must be"),
-        (("--fee", "0.7"), "less than 0.5"),
-        (("--strategy", "sma_cros"), "the nearest name is SmaCross"),
-        (("--strategy", "none.py:Mine"), "must be a Python file"),
-        (("--strategy", "broken.py:Mine"), "broken.py"),
-        (("--timerange", "19000101-19000201"), "no bars lie in the time range"),
-    ],
-)
-def test_bad_input_to_backtest(
-    ares: Ares, finished: Finished, tmp_path: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    (tmp_path / "broken.py").write_text("class Mine:\n    def __init__(self):\n        1 / 0\n")
-    done = ares("backtest", "--data", finished.csv, *MARKET, *arguments)
-    assert done.code == 2
-    assert message in done.err
-
-
 def test_optimize_finds_repeats_and_proves(ares: Ares, finished: Finished, tmp_path: Path) -> None:
     arguments = ("optimize", "--data", finished.csv, *MARKET, "--trials", "24")
     quick = ("--set", "search.initial_samples=16", "--set", "search.min_trades=5", "--json")
@@ -177,13 +139,3 @@ def test_optimize_finds_repeats_and_proves(ares: Ares, finished: Finished, tmp_p
     assert set(answers[0]["memory"]) == {"peak_bytes", "budget_bytes", "evictions"}
     params = answers[0]["best"]["params"]
     assert params["fast"] < params["slow"]
-
-
-def test_a_strategy_of_ones_own(ares: Ares, finished: Finished, tmp_path: Path) -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    code = readme.read_text().split("```python\n# my_strategy.py\n")[1].split("```")[0]
-    (tmp_path / "my_strategy.py").write_text(code)
-    arguments = ("--strategy", "my_strategy.py:Momentum", "--data", finished.csv, *MARKET)
-    done = ares("backtest", *arguments, "--set", "lookback=50", "--json")
-    assert done.code == 0
-    assert done.json["n_trades"] > 10

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ares.core.errors import ConfigError, DataError, StoreError
 from ares.market.files import load_bars, read_raw
-from ares.market.streaming import StreamingDataProcessor
+from ares.market.streaming import StreamingDataProcessor, seen_timeframe
 
 BITFINEX = "timestamp,open,close,high,low,volume"
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -45,6 +45,19 @@ def test_a_real_csv_streams_as_it_reads(shared_data, size):
 def test_the_real_feather_file_streams_as_it_reads(shared_data):
     path = shared_data / "binance_ADA_BTC_5m_2018-01.feather"
     assert_rows(StreamingDataProcessor(777).process_data_stream(path), read_raw(path))
+
+
+def test_the_first_rows_show_the_timeframe(shared_data, tmp_path):
+    assert seen_timeframe(shared_data / "bitfinex_BTCUSD_1m_2013.csv.gz", columns=BITFINEX) == "1m"
+    assert seen_timeframe(shared_data / "binance_ADA_BTC_5m_2018-01.feather") == "5m"
+    one = tmp_path / "one.csv"
+    one.write_text(HEADER + "1600000020,5,6,4,5,1\n")
+    with pytest.raises(DataError, match="Name it: --timeframe 1m"):
+        seen_timeframe(one)
+    none = tmp_path / "none.parquet"
+    pd.DataFrame({c: [] for c in HEADER.strip().split(",")}, dtype=float).to_parquet(none)
+    with pytest.raises(DataError, match="none.parquet: the file holds no rows"):
+        seen_timeframe(none)
 
 
 @given(rows=st.integers(1, 60), size=st.integers(1, 70), packed=st.booleans(), blank=st.booleans())
@@ -120,7 +133,7 @@ def test_what_cannot_be_streamed(tmp_path):
 
 _CHILD = """
 import resource, sys
-from ares.market.streaming import StreamingDataProcessor
+from ares.market.streaming import StreamingDataProcessor, seen_timeframe
 processor = StreamingDataProcessor()
 processor.to_parquet(sys.argv[1], sys.argv[3])  # imports and warms up
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -20,7 +21,7 @@ from ares.core.errors import AresError
 if TYPE_CHECKING:
     from rich.console import Console
 
-_NUMBER: Final = re.compile(r"[+-]?[\d,]*\.?\d+( (%|s|[KMGT]?i?B))?")
+_NUMBER: Final = re.compile(r"[+-]?[\d,]*\.?\d+(e\+\d+)?( (%|s|[KMGT]?i?B))?")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,6 +118,11 @@ def console(*, stderr: bool = False) -> Console:
     return Quiet(stderr=stderr)
 
 
+def prints_aside(*, as_json: bool) -> AbstractContextManager[Any]:
+    """Send what a user's own code prints to standard error where standard output is for JSON."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
+
+
 def emit(value: object) -> None:
     """Print one JSON object; NaN and infinities become null."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
@@ -172,10 +178,12 @@ def size(count: float) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Write a number for people: `-` where it is undefined."""
-    return f"{value:,.{digits}f}" if value is not None and math.isfinite(value) else "-"
+    """Write a number for people: `-` where it is undefined, an exponent where it is huge."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:,.{digits}f}" if abs(value) < 1e15 else f"{value:.3g}"
 
 
 def percent(value: float | None) -> str:
     """Write a share in percent: `-` where it is undefined."""
-    return f"{100 * value:,.2f} %" if value is not None and math.isfinite(value) else "-"
+    return "-" if value is None or not math.isfinite(value) else f"{number(100 * value)} %"

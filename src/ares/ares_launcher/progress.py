@@ -21,7 +21,7 @@ def watched(*, quiet: bool) -> Iterator[Observer]:
     """Observer that shows progress on standard error; SIGTERM interrupts as Ctrl-C does."""
     shown = console(stderr=True)
     if not quiet and shown.is_terminal:
-        with _starting(shown), _terminable():
+        with stage("Starting"), _terminable():
             from ares.enhanced_training_manager import Observer
         bars = _Bars(shown)
         with bars.progress, _terminable():
@@ -34,8 +34,13 @@ def watched(*, quiet: bool) -> Iterator[Observer]:
 
 
 @contextmanager
-def _starting(shown: Any) -> Iterator[None]:
-    with shown.status("Starting ..."):
+def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Say on a terminal what is being done while it is; elsewhere nothing."""
+    shown = console(stderr=True)
+    if quiet or not shown.is_terminal:
+        yield
+        return
+    with shown.status(f"{text} ..."):
         yield
 
 

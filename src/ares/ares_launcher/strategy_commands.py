@@ -9,24 +9,46 @@ import typer
 
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.data_commands import split_columns
-from ares.ares_launcher.output import console, emit, guarded, number, percent, printable, say, table
+from ares.ares_launcher.output import (
+    console,
+    emit,
+    guarded,
+    number,
+    percent,
+    printable,
+    prints_aside,
+    say,
+    table,
+)
+from ares.ares_launcher.progress import stage
 
 if TYPE_CHECKING:
+    from ares.core.settings import Settings
     from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 
+BUILT_IN = "sma_cross, ema_cross, rsi_reversion, donchian_breakout, bollinger_reversion"
+
 Strategy = Annotated[
-    str,
-    typer.Option("--strategy", help="sma_cross, ema_cross, ... or path/to/file.py:MyStrategy."),
+    str, typer.Option("--strategy", help=f"{BUILT_IN}, or path/to/file.py:MyStrategy.")
 ]
-Fee = Annotated[float | None, typer.Option("--fee", min=0, help="Fee rate per side, e.g. 0.001.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="One parameter, e.g. fast=10, direction=both, stop_loss=0.02. Repeatable."
+    ),
+]
+Fee = Annotated[float | None, typer.Option("--fee", help="Fee rate per side, e.g. 0.001.")]
 Slippage = Annotated[
-    float | None, typer.Option("--slippage", min=0, help="Slippage rate per side, e.g. 0.0005.")
+    float | None, typer.Option("--slippage", help="Slippage rate per side, e.g. 0.0005.")
 ]
 Fill = Annotated[str | None, typer.Option("--fill", help="next_open (default) or close.")]
 
 _SHARES = {
     "total_return", "cagr", "volatility", "max_drawdown", "win_rate", "exposure", "expectancy",
+    "fees_paid",
 }  # fmt: skip
+_WHOLE = {"n_trades", "days_per_year"}
+_UNNAMED = {"data.symbol": "unnamed", "data.exchange": "unnamed"}
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +59,7 @@ def register(app: typer.Typer) -> None:
 
 def backtest(
     strategy: Strategy = "sma_cross",
-    set_: opt.Set = None,
+    set_: Parameters = None,
     symbol: opt.Symbol = None,
     exchange: opt.Exchange = None,
     timeframe: opt.Timeframe = None,
@@ -53,55 +75,101 @@ def backtest(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Run one backtest, at the costs and at twice the costs; --set gives parameters."""
-    from ares.ares_launcher.config_commands import parse_set
-    from ares.backtest.user import load_strategy
-    from ares.pipeline import single
-
+    """Run one backtest on all bars given, at the costs and at twice the costs."""
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     costs = {"costs.fee": fee, "costs.slippage": slippage, "search.fill": fill}
-    toolkit = toolkit_of(config, {**market, **costs}, home)
-    chosen = load_strategy(strategy)
-    bars = load(toolkit)
-    done = single.backtest(
-        toolkit.workspace,
-        bars,
-        chosen,
-        parse_set(set_),
-        toolkit.costs_for(bars.calendar),
-        toolkit.config,
-    )
-    title = f"{chosen.name} on {bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars):,} bars"
-    _show_backtest(done, title, toolkit, as_json=as_json)
+    with prints_aside(as_json=as_json), stage("Starting", quiet=as_json):
+        from ares.backtest.user import load_strategy
+        from ares.pipeline import single
+
+        toolkit = toolkit_of(config, {**market, **costs}, home)
+        chosen = load_strategy(strategy)
+        params = _parameters(chosen, set_)
+    with stage("Reading bars", quiet=as_json):
+        bars = load(toolkit)
+    with prints_aside(as_json=as_json), stage("Trading and drawing", quiet=as_json):
+        done = single.backtest(
+            toolkit.workspace,
+            bars,
+            chosen,
+            params,
+            toolkit.costs_for(bars.calendar),
+            toolkit.config,
+        )
+    if as_json:
+        emit(_as_json(done, bars))
+    else:
+        _show_backtest(done, chosen.name, bars, toolkit)
+
+
+def _parameters(strategy: Any, pairs: list[str] | None) -> dict[str, Any]:
+    """The point that --set gives, refused before bars are read where it is not valid."""
+    from ares.ares_launcher.config_commands import parse_set
+    from ares.core.errors import ConfigError
+
+    params = parse_set(pairs)
+    for name in params:
+        if name in {"fee", "slippage", "fill"} and name not in strategy.space.names:
+            raise ConfigError(
+                "--set gives parameters of the strategy",
+                value=name,
+                remedy=f"This one is an option of its own: --{name} {params[name]}.",
+            )
+    strategy.space.normalise(params)
+    return params
+
+
+def _as_json(done: Any, bars: Any) -> dict[str, Any]:
+    return {
+        "metrics": done.result.metrics,
+        "metrics_at_twice_the_costs": done.twice.metrics,
+        "buy_and_hold": done.held,
+        "n_trades": len(done.result.trades),
+        "trades_path": done.run_dir / "trades.parquet",
+        "report_path": done.run_dir / "report.html",
+        "outcome": done.result.outcome.name,
+        "params": done.params,
+        "costs": {"fee": done.costs.fee, "slippage": done.costs.slippage},
+        "bars": len(bars),
+        "run_dir": done.run_dir,
+    }
 
 
 def _show_backtest(
-    done: Any, title: str, toolkit: EnhancedTrainingManagerOptimized, *, as_json: bool
+    done: Any, name: str, bars: Any, toolkit: EnhancedTrainingManagerOptimized
 ) -> None:
-    trades = done.run_dir / "trades.parquet"
-    if as_json:
-        emit(
-            {
-                "metrics": done.result.metrics,
-                "metrics_at_twice_the_costs": done.twice.metrics,
-                "n_trades": len(done.result.trades),
-                "trades_path": trades,
-                "outcome": done.result.outcome.name,
-                "costs": {"fee": done.costs.fee, "slippage": done.costs.slippage},
-                "run_dir": done.run_dir,
-            }
-        )
-        return
+    market = " ".join(dict.fromkeys((bars.symbol, bars.exchange, bars.timeframe)))
     rows = [
         (name.replace("_", " "), _shown(name, value), _shown(name, done.twice.metrics[name]))
         for name, value in done.result.metrics.items()
     ]
-    table(title, ("metric", "costs once", "costs twice"), rows)
+    table(f"{name} on {market}, {_span(bars)}", ("metric", "costs once", "costs twice"), rows)
+    say(f"Buying at the first open and holding: {percent(done.held)} before costs.")
     _say_costs(toolkit, done.costs)
+    _say_faults(bars)
     if done.result.outcome.name != "OK":
         say(done.result.outcome.value)
-    say(f"Trades: {trades}")
+    elif not len(done.result.trades):
+        say("There were no trades: the signals never asked for one.")
+    say(f"Trades: {done.run_dir / 'trades.parquet'}")
     say(f"Report: {done.run_dir / 'report.html'}")
+
+
+def _span(bars: Any) -> str:
+    first, last = bars.timestamp[[0, -1]].astype("datetime64[ns]").astype("datetime64[D]")
+    return f"{len(bars):,} bars, {first} to {last}"
+
+
+def _say_faults(bars: Any) -> None:
+    """What the check of the bars found, in one line; the report and `ares data check` say more."""
+    found = bars.quality.findings if bars.quality is not None else ()
+    if found:
+        counts = ", ".join(
+            f"{f.count:,} {f.kind.replace('_', ' ')}"
+            + (" dropped" if f.action == "dropped" else "")
+            for f in found
+        )
+        say(f"In the data: {counts} (the report says more).")
 
 
 def optimize(
@@ -127,9 +195,6 @@ def optimize(
     debug: opt.Debug = False,
 ) -> None:
     """Search a strategy's parameters on the first 80 % of the data (all of it with --timerange)."""
-    from ares.backtest.user import load_strategy
-    from ares.pipeline import single
-
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     search = {
         "search.trials": trials,
@@ -138,14 +203,20 @@ def optimize(
         "computational_optimization.parallelization.max_workers": jobs,
         "computational_optimization.memory_management.budget": memory,
     }
-    toolkit = toolkit_of(config, {**market, **search}, home, set_)
-    toolkit.initialize()
-    chosen = load_strategy(strategy)
-    bars = load(toolkit)
-    with _search_bar(quiet=as_json) as progress:
-        done = single.optimize(
-            toolkit, bars, chosen, whole=timerange is not None, progress=progress
-        )
+    with prints_aside(as_json=as_json):
+        with stage("Starting", quiet=as_json):
+            from ares.backtest.user import load_strategy
+            from ares.pipeline import single
+
+            toolkit = toolkit_of(config, {**market, **search}, home, set_)
+            toolkit.initialize()
+            chosen = load_strategy(strategy)
+        with stage("Reading bars", quiet=as_json):
+            bars = load(toolkit)
+        with _search_bar(quiet=as_json) as progress:
+            done = single.optimize(
+                toolkit, bars, chosen, whole=timerange is not None, progress=progress
+            )
     _show_search(done, chosen.name, toolkit, as_json=as_json)
 
 
@@ -177,13 +248,36 @@ def toolkit_of(
     set_: list[str] | None = None,
 ) -> EnhancedTrainingManagerOptimized:
     """The toolkit of a configuration file and the command's options."""
-    from ares.ares_launcher.config_commands import parse_set
-    from ares.core.settings import load_settings
     from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 
-    given = {key: value for key, value in overrides.items() if value is not None}
-    settings = load_settings(config, overrides=parse_set(set_) | given)
+    settings = settings_of(config, overrides, set_)
     return EnhancedTrainingManagerOptimized(settings.config, home=home)
+
+
+def settings_of(
+    config: Path | None, overrides: dict[str, Any], set_: list[str] | None = None
+) -> Settings:
+    """The settings of a command. What nobody says of given files is not that of the sample.
+
+    A timeframe is read off the first rows; symbol and exchange are "unnamed".
+    """
+    from ares.ares_launcher.config_commands import parse_set
+    from ares.core.settings import Settings, load_settings
+
+    given = {key: value for key, value in overrides.items() if value is not None}
+    given = parse_set(set_) | given
+    settings = load_settings(config, overrides=given)
+    data, origins = settings.config.data, settings.origins
+    if data.data:
+        from ares.market.streaming import seen_timeframe
+
+        seen = {key: name for key, name in _UNNAMED.items() if origins[key] == "default"}
+        if origins["data.timeframe"] == "default":
+            seen["data.timeframe"] = seen_timeframe(data.data, columns=data.columns)
+        if seen:
+            known = load_settings(config, overrides=given | seen)
+            settings = Settings(known.config, origins | dict.fromkeys(seen, "files"))
+    return settings
 
 
 def load(toolkit: EnhancedTrainingManagerOptimized) -> Any:
@@ -195,7 +289,7 @@ def load(toolkit: EnhancedTrainingManagerOptimized) -> Any:
 def _shown(name: str, value: float) -> str:
     if name in _SHARES:
         return percent(value)
-    return number(value, 0 if name == "n_trades" else 4 if name == "fees_paid" else 2)
+    return number(value, 0 if name in _WHOLE else 2)
 
 
 def _say_costs(toolkit: EnhancedTrainingManagerOptimized, costs: Any) -> None:

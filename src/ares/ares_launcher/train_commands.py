@@ -11,7 +11,7 @@ import typer
 
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.output import emit, guarded, number, percent, say, size, table
-from ares.ares_launcher.strategy_commands import market_overrides
+from ares.ares_launcher.strategy_commands import market_overrides, settings_of
 
 Mode = Annotated[str | None, typer.Option("--mode", help="quick (a first look) or full.")]
 Until = Annotated[int | None, typer.Option("--until", min=1, max=16, help="End after this step.")]
@@ -122,12 +122,9 @@ def _train(
     *,
     as_json: bool,
 ) -> None:
-    from ares.ares_launcher.config_commands import parse_set
     from ares.ares_launcher.progress import watched
-    from ares.core.settings import load_settings
 
-    given = {key: value for key, value in overrides.items() if value is not None}
-    settings = load_settings(config, overrides=parse_set(set_) | given)
+    settings = settings_of(config, overrides, set_)
     with watched(quiet=as_json) as observer:
         from ares.enhanced_training_manager import EnhancedTrainingManager
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ares.core.errors import ConfigError
+from ares.core.errors import ConfigError, DataError
 from ares.market.arrowfile import stream_feather, stream_parquet
 from ares.market.columns import declared_columns
 from ares.market.csvfile import stream_csv
-from ares.market.files import file_format
+from ares.market.files import file_format, source_files
+from ares.market.infer import infer_timeframe
 from ares.market.raw import COLUMNS, RawBars
 from ares.store.atomic import write_atomic
 
@@ -24,9 +25,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ares.market.columns import Columns
+    from ares.market.files import Paths
     from ares.market.table import Table
 
 _STREAMS: Final = {"csv": stream_csv, "parquet": stream_parquet, "feather": stream_feather}
+
+
+def seen_timeframe(path: Paths, *, columns: Columns | None = None) -> str:
+    """The timeframe that the first rows of the first file show, where nobody named it.
+
+    Args:
+        path: As `load_bars`.
+        columns: As `load_bars`.
+
+    Raises:
+        DataError: The file cannot be read as bars, or its rows show no timeframe.
+    """
+    file = source_files(path)[0]
+    first = next(_STREAMS[file_format(file)](file, columns=declared_columns(columns)), None)
+    if first is None:
+        raise DataError("the file holds no rows", where=str(file))
+    return infer_timeframe(first.raw())
 
 
 class StreamingDataProcessor:
