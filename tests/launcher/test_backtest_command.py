@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from ares.ares_launcher.strategy_commands import BUILT_IN as NAMED
-from ares.backtest.user import BUILT_IN, load_strategy
+from ares.ares_launcher.strategy_commands import why_idle
+from ares.backtest.strategies import BUILT_IN, SmaCross
+from ares.backtest.user import load_strategy
+from backtest_cases import random_bars
 from command_line import bars, write_bars
 
 if TYPE_CHECKING:
@@ -134,6 +138,16 @@ def test_bad_input_is_one_clear_message_and_leaves_nothing(
     assert done.out == ""
     assert not list((tmp_path / "home").glob("runs/*"))
     assert not list((tmp_path / "home").glob(".ares/work/*"))
+
+
+def test_no_trades_where_gaps_leave_no_room_to_warm_up_have_a_reason() -> None:
+    missing = np.zeros(100, dtype=int)
+    missing[[30, 70]] = 61
+    market = random_bars(100, 1, missing=missing)
+    assert "never asked for one" in why_idle(SmaCross(), {"slow": 40}, market, 60)
+    said = why_idle(SmaCross(), {"slow": 41}, market, 60)
+    assert "no stretch has the 41 bars to warm up; the longest has 40." in said
+    assert "never asked for one" in why_idle(SmaCross(), {"slow": 41}, market, 61)
 
 
 def test_a_backtest_without_trades_says_so(ares: Ares, finished: Finished) -> None:

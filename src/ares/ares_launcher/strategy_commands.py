@@ -23,6 +23,8 @@ from ares.ares_launcher.output import (
 from ares.ares_launcher.progress import stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ares.core.settings import Settings
     from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 
@@ -99,7 +101,7 @@ def backtest(
     if as_json:
         emit(_as_json(done, bars))
     else:
-        _show_backtest(done, chosen.name, bars, toolkit)
+        _show_backtest(done, chosen, bars, toolkit)
 
 
 def _parameters(strategy: Any, pairs: list[str] | None) -> dict[str, Any]:
@@ -136,23 +138,40 @@ def _as_json(done: Any, bars: Any) -> dict[str, Any]:
 
 
 def _show_backtest(
-    done: Any, name: str, bars: Any, toolkit: EnhancedTrainingManagerOptimized
+    done: Any, strategy: Any, bars: Any, toolkit: EnhancedTrainingManagerOptimized
 ) -> None:
     market = " ".join(dict.fromkeys((bars.symbol, bars.exchange, bars.timeframe)))
     rows = [
         (name.replace("_", " "), _shown(name, value), _shown(name, done.twice.metrics[name]))
         for name, value in done.result.metrics.items()
     ]
-    table(f"{name} on {market}, {_span(bars)}", ("metric", "costs once", "costs twice"), rows)
+    table(
+        f"{strategy.name} on {market}, {_span(bars)}", ("metric", "costs once", "costs twice"), rows
+    )
     say(f"Buying at the first open and holding: {percent(done.held)} before costs.")
     _say_costs(toolkit, done.costs)
     _say_faults(bars)
     if done.result.outcome.name != "OK":
         say(done.result.outcome.value)
     elif not len(done.result.trades):
-        say("There were no trades: the signals never asked for one.")
+        say(why_idle(strategy, done.params, bars, toolkit.config.data.max_gap))
     say(f"Trades: {done.run_dir / 'trades.parquet'}")
     say(f"Report: {done.run_dir / 'report.html'}")
+
+
+def why_idle(strategy: Any, params: Mapping[str, Any], bars: Any, max_gap: int) -> str:
+    """What may be the reason that there were no trades."""
+    import numpy as np
+
+    needed = strategy.lookback(params) if hasattr(strategy, "lookback") else 0
+    longest = int(np.diff(np.append(bars.segments(max_gap), len(bars))).max())
+    if needed <= longest:
+        return "There were no trades: the signals never asked for one."
+    return (
+        f"There were no trades: indicators start anew after more than {max_gap} missing bars, and no"
+        f" stretch has the {needed:,} bars to warm up; the longest has {longest:,}. Use shorter"
+        " periods or a longer timeframe, or raise data.max_gap in a file for --config."
+    )
 
 
 def _span(bars: Any) -> str:
