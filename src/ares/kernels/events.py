@@ -21,6 +21,7 @@ _INT, _FLOAT = numba.int64, numba.float64
 _F = numba.types.Array(_FLOAT, 1, "C", readonly=True)
 _I = numba.types.Array(_INT, 1, "C", readonly=True)
 _ROWS = numba.types.Array(_INT, 2, "C", readonly=True)
+_TABLE, _BITS = _FLOAT[:, ::1], numba.uint64[:, ::1]
 _SUMS = numba.types.Tuple((_I, _FLOAT))
 _TILE, _WORD = 1024, 64
 _ONE = np.uint64(1)
@@ -65,18 +66,19 @@ def _fill_row(
         row[i - tile] = (totals[i + 1] - totals[i + 1 - period]) / denominator
 
 
-@compiled(numba.void(_FLOAT[::1], _FLOAT[::1], numba.uint64[::1], numba.uint64[::1]))
-def _compare(fast: Floats, slow: Floats, above: Words, below: Words) -> None:
-    """One bit per bar: fast > slow, and fast < slow."""
-    for w in range(above.shape[0]):
+@compiled(numba.void(_TABLE, _INT, _INT, _BITS, _BITS, _INT), allocates=False)
+def _compare(rows: Floats, fast: int, slow: int, above: Words, below: Words, pair: int) -> None:
+    """One bit per bar of a tile: fast > slow, and fast < slow; the first word is left alone."""
+    for w in range(_TILE // _WORD):
         greater = less = np.uint64(0)
         for k in range(_WORD):
-            greater |= np.uint64(fast[w * _WORD + k] > slow[w * _WORD + k]) << np.uint64(k)
-            less |= np.uint64(fast[w * _WORD + k] < slow[w * _WORD + k]) << np.uint64(k)
-        above[w], below[w] = greater, less
+            i = w * _WORD + k
+            greater |= np.uint64(rows[fast, i] > rows[slow, i]) << np.uint64(k)
+            less |= np.uint64(rows[fast, i] < rows[slow, i]) << np.uint64(k)
+        above[pair, w + 1], below[pair, w + 1] = greater, less
 
 
-@compiled(_INT(numba.uint64, _INT, _INT, _INT[::1], _INT))
+@compiled(_INT(numba.uint64, _INT, _INT, _INT[::1], _INT), allocates=False)
 def _note(bits: np.uint64, base: int, down: int, out: Ints, count: int) -> int:
     """Append 2 * bar + down for each bit that is set; the new count."""
     while bits != np.uint64(0):
@@ -87,16 +89,19 @@ def _note(bits: np.uint64, base: int, down: int, out: Ints, count: int) -> int:
     return count
 
 
-@compiled(_INT(numba.uint64[::1], numba.uint64[::1], _INT, _INT, _INT[::1], _INT))
-def _edges(above: Words, below: Words, tile: int, first: int, out: Ints, count: int) -> int:
-    """Append the crossings of one pair in one tile; the last words carry over the border.
+@compiled(_INT(_BITS, _BITS, _INT, _INT, _INT, _INT[::1], _INT), allocates=False)
+def _edges(
+    above: Words, below: Words, pair: int, tile: int, first: int, out: Ints, count: int
+) -> int:
+    """Append the crossings of one pair in one tile; the new count.
 
-    `above` and `below` have one more word than the tile, in front: that of the bars before it.
-    `first` is the first bar that may be an edge.
+    The first word of a pair is that of the bars before the tile; the last one becomes it. `first`
+    is the first bar that may be an edge.
     """
-    for w in range(1, above.shape[0]):
-        up = above[w] & ~(above[w] << _ONE | above[w - 1] >> np.uint64(_WORD - 1))
-        down = below[w] & ~(below[w] << _ONE | below[w - 1] >> np.uint64(_WORD - 1))
+    for w in range(1, _TILE // _WORD + 1):
+        greater, less = above[pair, w], below[pair, w]
+        up = greater & ~(greater << _ONE | above[pair, w - 1] >> np.uint64(_WORD - 1))
+        down = less & ~(less << _ONE | below[pair, w - 1] >> np.uint64(_WORD - 1))
         if up | down == np.uint64(0):
             continue
         base = tile + (w - 1) * _WORD
@@ -107,6 +112,7 @@ def _edges(above: Words, below: Words, tile: int, first: int, out: Ints, count: 
             down &= keep
         count = _note(up, base, 0, out, count)
         count = _note(down, base, 1, out, count)
+    above[pair, 0], below[pair, 0] = above[pair, _TILE // _WORD], below[pair, _TILE // _WORD]
     return count
 
 
@@ -151,10 +157,10 @@ def crossings(
     Returns:
         Ups of all pairs, downs of all pairs, and 2 * (pairs + 1) borders in them, in turns.
     """
-    count, n_pairs, n_columns, words = 0, pairs.shape[0], periods.shape[0], _TILE // _WORD
+    count, n_pairs, n_columns = 0, pairs.shape[0], periods.shape[0]
     rows = np.empty((n_columns, _TILE))
-    above = np.zeros((n_pairs, words + 1), dtype=np.uint64)
-    below = np.zeros((n_pairs, words + 1), dtype=np.uint64)
+    above = np.zeros((n_pairs, _TILE // _WORD + 1), dtype=np.uint64)
+    below = np.zeros((n_pairs, _TILE // _WORD + 1), dtype=np.uint64)
     events = np.empty(4096, dtype=np.int64)
     parts = 0
     for s in range(starts.shape[0]):
@@ -172,10 +178,9 @@ def crossings(
                 fast, slow = pairs[p, 0], pairs[p, 1]
                 if events.shape[0] < count + 2 * _TILE:
                     events = np.concatenate((events, np.empty_like(events)))
-                _compare(rows[fast], rows[slow], above[p, 1:], below[p, 1:])
+                _compare(rows, fast, slow, above, below, p)
                 first = begin + max(periods[fast], periods[slow])
-                count = _edges(above[p], below[p], tile, first, events, count)
-                above[p, 0], below[p, 0] = above[p, words], below[p, words]
+                count = _edges(above, below, p, tile, first, events, count)
                 part += 1
                 cuts[part] = count
     return _gathered(events, cuts, n_pairs)

@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 
 _F = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _INT, _FLOAT = numba.int64, numba.float64
+_PRICES, _SCORE = numba.types.UniTuple(_F, 4), numba.types.UniTuple(_F, 3)
+_LEVELS = numba.types.UniTuple(_FLOAT, 4)
 _SHIFT, _SPAN, _LANES = 5, 32, 8
 
 
@@ -98,17 +100,73 @@ def first_outside(
         block, last = i >> _SHIFT, (end - 1) >> _SHIFT
         while block <= last:
             if block & (_SPAN - 1) == 0:
-                big = one + (block >> _SHIFT)
-                if big - one & (_SPAN - 1) == 0:
-                    huge = one + two + ((big - one) >> _SHIFT)
+                big = block >> _SHIFT
+                if big & (_SPAN - 1) == 0:
+                    huge = one + two + (big >> _SHIFT)
                     if not (minima[huge] <= low or maxima[huge] >= high):
                         block += _SPAN * _SPAN
                         continue
-                if not (minima[big] <= low or maxima[big] >= high):
+                if not (minima[one + big] <= low or maxima[one + big] >= high):
                     block += _SPAN
                     continue
             if minima[block] <= low or maxima[block] >= high:
                 break
             block += 1
+        i = block << _SHIFT
+    return end
+
+
+@compiled(_INT(_PRICES, _SCORE, _INT, _INT, _LEVELS), allocates=False)
+def first_touch(
+    prices: tuple[Floats, Floats, Floats, Floats],
+    score: tuple[Floats, Floats, Floats],
+    begin: int,
+    end: int,
+    levels: tuple[float, float, float, float],
+) -> int:
+    """First i in [begin, end) at which the price or the score is outside; `end` where none is.
+
+    One walk for both costs less than two: they go over the same blocks.
+
+    Args:
+        prices: Lows, highs, block minima of the lows, block maxima of the highs.
+        score: A score, its block minima and its block maxima.
+        begin: First index looked at.
+        end: One past the last.
+        levels: Low and high of the price, low and high of the score, all inclusive; NaN is never
+            outside.
+    """
+    lows, highs, minima, maxima = prices
+    values, least, most = score
+    low, high, bottom, top = levels
+    one = (lows.shape[0] + _SPAN - 1) >> _SHIFT
+    two = (one + _SPAN - 1) >> _SHIFT
+    i = begin
+    while i < end:
+        edge = min((i | (_SPAN - 1)) + 1, end)
+        while i < edge:
+            if lows[i] <= low or highs[i] >= high or values[i] <= bottom or values[i] >= top:
+                return i
+            i += 1
+        if i >= end:
+            return end
+        block, last = i >> _SHIFT, (end - 1) >> _SHIFT
+        while block <= last:
+            level, stride = block, 1
+            if block & (_SPAN - 1) == 0:
+                level, stride = one + (block >> _SHIFT), _SPAN
+                if block & (_SPAN * _SPAN - 1) == 0:
+                    level, stride = one + two + (block >> 2 * _SHIFT), _SPAN * _SPAN
+            while stride > 0 and (
+                minima[level] <= low
+                or maxima[level] >= high
+                or least[level] <= bottom
+                or most[level] >= top
+            ):
+                stride //= _SPAN
+                level = block if stride == 1 else one + (block >> _SHIFT)
+            if stride == 0:
+                break
+            block += stride
         i = block << _SHIFT
     return end

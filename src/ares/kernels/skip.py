@@ -12,7 +12,7 @@ import math
 import numba
 
 from ares.kernels.compiling import compiled
-from ares.kernels.index import first_outside
+from ares.kernels.index import first_outside, first_touch
 from ares.kernels.position import (
     AT_CLOSE,
     BAR,
@@ -59,7 +59,7 @@ Signal = tuple[Floats, Floats, Floats, Floats, Ints, Ints, Ints, Ints, Ints]
 
 # levels of a score
 ENTER, EXIT, SHORT_ENTER, SHORT_EXIT_LEVEL = 0, 1, 2, 3
-_SLACK = 1e-9  # a ruin is looked for this far before its level, and then decided exactly
+_SLACK = 1e-9
 
 PLACES = numba.types.Tuple((BYTES, FLOATS, INTS, FLOATS, FLOATS))
 _OUT, _EVENTS = FLOAT[::1], INT[::1]
@@ -114,9 +114,9 @@ def _next_signal(signal: Signal, wanted: int, begin: int, end: int) -> int:
     return found
 
 
-@compiled(INT(_SIGNAL, INT), inlined=True, allocates=False)
-def _flags(signal: Signal, bar: int) -> int:
-    """All signals of one bar as bits."""
+@compiled(INT(_SIGNAL, INT, INT), inlined=True, allocates=False)
+def _flags(signal: Signal, watched: int, bar: int) -> int:
+    """The `watched` signals of one bar as bits."""
     score, levels, flags = signal[0], signal[3], 0
     if score.shape[0] > 0:
         value = score[bar]
@@ -128,17 +128,33 @@ def _flags(signal: Signal, bar: int) -> int:
             flags |= SHORT_ENTRY
         if value >= levels[SHORT_EXIT_LEVEL]:
             flags |= SHORT_EXIT
-        return flags
+        return flags & watched
     cursors = signal[8]
-    if _next_event(signal[4], cursors, 0, bar) == bar:
+    if watched & LONG_ENTRY and _next_event(signal[4], cursors, 0, bar) == bar:
         flags |= LONG_ENTRY
-    if _next_event(signal[5], cursors, 1, bar) == bar:
+    if watched & LONG_EXIT and _next_event(signal[5], cursors, 1, bar) == bar:
         flags |= LONG_EXIT
-    if _next_event(signal[6], cursors, 2, bar) == bar:
+    if watched & SHORT_ENTRY and _next_event(signal[6], cursors, 2, bar) == bar:
         flags |= SHORT_ENTRY
-    if _next_event(signal[7], cursors, 3, bar) == bar:
+    if watched & SHORT_EXIT and _next_event(signal[7], cursors, 3, bar) == bar:
         flags |= SHORT_EXIT
     return flags
+
+
+@compiled(numba.types.UniTuple(FLOAT, 2)(INT, _OUT), inlined=True, allocates=False)
+def _levels(side: int, book: Floats) -> tuple[float, float]:
+    """Low and high at which something happens to the position: stop, target or ruin; NaN for none.
+
+    A ruin is looked for a little before its level; whether it is one the bar decides.
+    """
+    ruin = -book[CASH] / book[UNITS]
+    if side > 0:
+        ruin *= 1.0 + _SLACK
+        low, high = book[STOP_LEVEL], book[TARGET_LEVEL]
+        return (ruin if math.isnan(low) or ruin > low else low), high
+    ruin *= 1.0 - _SLACK
+    low, high = book[TARGET_LEVEL], book[STOP_LEVEL]
+    return low, (ruin if math.isnan(high) or ruin < high else high)
 
 
 @compiled(INT(INT, _SIGNAL, MARKET, PLACES, RULES, _OUT, _EVENTS), inlined=True, allocates=False)
@@ -157,23 +173,30 @@ def _next_bar(
         return bar + 1  # it pays in every bar
     until = int(min(plan[LAST] - 1, state[BAR] + plan[MAX_HOLD]))
     wanted = LONG_EXIT if side > 0 else SHORT_EXIT
-    decided = _next_signal(signal, wanted, bar + at_close, until - 1 + at_close)
-    until = decided + 1 - at_close
     funding_bar, minima, maxima = places[2], places[3], places[4]
     if state[NEXT] < funding_bar.shape[0]:
         until = max(bar + 1, min(until, int(funding_bar[state[NEXT]])))
-    low, high, ruin = book[STOP_LEVEL], book[TARGET_LEVEL], -book[CASH] / book[UNITS]
-    if side > 0:
-        ruin *= 1.0 + _SLACK
-        low = ruin if math.isnan(low) or ruin > low else low
-    else:
-        low, high, ruin = high, low, ruin * (1.0 - _SLACK)
-        high = ruin if math.isnan(high) or ruin < high else high
+    score = signal[0]
+    if score.shape[0] == 0:
+        until = _next_signal(signal, wanted, bar + at_close, until - 1 + at_close) + 1 - at_close
+    low, high = _levels(side, book)
     low = low if low >= minima[-1] else -math.inf
     high = high if high <= maxima[-1] else math.inf
-    if low == -math.inf and high == math.inf:
-        return until
-    return first_outside(market[2], market[1], minima, maxima, bar + 1, until, low, high)
+    if score.shape[0] == 0:
+        if low == -math.inf and high == math.inf:
+            return until
+        return first_outside(market[2], market[1], minima, maxima, bar + 1, until, low, high)
+    bottom = signal[3][EXIT] if side > 0 else -math.inf
+    top = signal[3][SHORT_EXIT_LEVEL] if side < 0 else math.inf
+    if at_close == 0 and (score[bar] <= bottom or score[bar] >= top):
+        return bar + 1
+    prices = (market[2], market[1], minima, maxima)
+    found = first_touch(
+        prices, (score, signal[1], signal[2]), bar + 1, until, (low, high, bottom, top)
+    )
+    if found == until or market[2][found] <= low or market[1][found] >= high:
+        return found
+    return found + 1 - at_close
 
 
 @compiled(INT(INT, _SIGNAL, MARKET, PLACES, RULES, _OUT, _EVENTS), inlined=True, allocates=False)
@@ -242,7 +265,7 @@ def skip(
         if bar == until:
             break
         before = state[TRADES]
-        flags = _flags(signal, bar - 1 + at_close) & rules[1][WATCHED]
+        flags = _flags(signal, rules[1][WATCHED], bar - 1 + at_close)
         step(bar, flags, market, places[0], places[1], rules, books)
         if mark < n_marks:
             closed[mark] += state[TRADES] - before
