@@ -84,10 +84,13 @@ class SignalBatch:
 
     @staticmethod
     def of_scores(scores: Sequence[IndexedScore], levels: Float64Array) -> SignalBatch:
-        """Levels on indexed scores, one of each per point."""
-        sources = np.zeros((len(scores), sweep.N_SOURCES), dtype=np.int64)
-        for row, score in enumerate(scores):
-            score_source(sources[row], score)
+        """Levels on indexed scores, one of each per point; a single score serves all points."""
+        sources = np.zeros((len(levels), sweep.N_SOURCES), dtype=np.int64)
+        if len(scores) == 1:
+            score_source(sources, scores[0])
+        else:
+            for row, score in zip(sources, scores, strict=True):
+                score_source(row, score)
         return SignalBatch(sources, np.ascontiguousarray(levels, dtype=np.float64), tuple(scores))
 
     @staticmethod
@@ -122,14 +125,14 @@ def address(array: npt.NDArray[Any]) -> int:
     return place
 
 
-def score_source(row: Int64Array, score: IndexedScore) -> None:
-    """Note where a score and its extremes lie."""
+def score_source(rows: Int64Array, score: IndexedScore) -> None:
+    """Note where a score and its extremes lie, in one row or in several."""
     for column, array in (
         (sweep.SCORE, score.array),
         (sweep.MINIMA, score.minima),
         (sweep.MAXIMA, score.maxima),
     ):
-        row[column], row[column + 1] = address(array), len(array)
+        rows[..., column], rows[..., column + 1] = address(array), len(array)
 
 
 def event_source(row: Int64Array, lists: Sequence[Int64Array]) -> None:

@@ -151,5 +151,5 @@ def _fitting(score: IndexedScore, n: int) -> IndexedScore:
 
 
 def _levels(score: IndexedScore, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
-    levels = [ScoreRule(score.array, p["enter"], p["exit"]).levels for p in points]
-    return SignalBatch.of_scores([score] * len(points), np.array(levels).reshape(-1, 4))
+    levels = [(p["enter"], p["exit"], -p["enter"], -p["exit"]) for p in points]
+    return SignalBatch.of_scores([score], np.array(levels).reshape(-1, 4))

@@ -1,9 +1,9 @@
 """Block extremes: an index for "the first bar at which a value is this low or that high".
 
-An array of n values has one entry for each 32 of them, then one for each 32 of those, and
-so on until one entry is left: that of all values. The levels lie behind each other in one array, a
-few percent of the values in size. A search looks at the values of one block, then at blocks, at
-blocks of blocks, and at blocks of these.
+An array of n values has one entry for each 8 of them, then one for each 8 of those, and so on until
+one entry is left: that of all values. The levels lie behind each other in one array, a seventh of
+the values in size. A search looks at the values of one block, then at blocks, at blocks of blocks,
+and so on for four levels.
 """
 
 from __future__ import annotations
@@ -20,27 +20,24 @@ _F = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _INT, _FLOAT = numba.int64, numba.float64
 _PRICES, _SCORE = numba.types.UniTuple(_F, 4), numba.types.UniTuple(_F, 3)
 _LEVELS = numba.types.UniTuple(_FLOAT, 4)
-_SHIFT, _SPAN, _LANES = 5, 32, 8
+_SHIFT, _SPAN, _LEVELS_SEARCHED = 3, 8, 4
+_REST = _SPAN - 1
 
 
-@compiled(numba.void(_F, _FLOAT, _FLOAT[::1]))
+@compiled(numba.void(_F, _FLOAT, _FLOAT[::1]), allocates=False)
 def _block_extremes(values: Floats, sign: float, out: Floats) -> None:
-    lanes = np.empty(_LANES)
+    n = values.shape[0]
     for k in range(out.shape[0]):
-        for lane in range(_LANES):
-            lanes[lane] = -np.inf
-        begin, end = k * _SPAN, min((k + 1) * _SPAN, values.shape[0])
-        whole = begin + (end - begin) // _LANES * _LANES
-        for i in range(begin, whole, _LANES):
-            for lane in range(_LANES):  # one instruction; a reduction in order would be eight
-                value = sign * values[i + lane]
-                lanes[lane] = max(lanes[lane], value)
-        best = -np.inf
-        for i in range(whole, end):
-            best = max(best, sign * values[i])
-        for lane in range(_LANES):
-            best = max(best, lanes[lane])
-        out[k] = sign * best
+        # Two chains of comparisons run side by side. max(a, b) is a unless b > a: NaN never wins.
+        begin, one, other = k * _SPAN, -np.inf, -np.inf
+        if begin + _SPAN <= n:
+            for i in range(begin, begin + _SPAN, 2):
+                one = max(one, sign * values[i])
+                other = max(other, sign * values[i + 1])
+        else:
+            for i in range(begin, n):
+                one = max(one, sign * values[i])
+        out[k] = sign * max(one, other)
 
 
 def extremes(values: Floats, sign: float) -> Floats:
@@ -53,7 +50,7 @@ def extremes(values: Floats, sign: float) -> Floats:
     """
     source = np.ascontiguousarray(values, dtype=np.float64)
     levels: list[Floats] = []
-    while len(levels) < 3 or len(source) > 1:
+    while len(levels) < _LEVELS_SEARCHED or len(source) > 1:
         level = np.empty(-(-len(source) // _SPAN))
         _block_extremes(source, float(sign), level)
         levels.append(level)
@@ -61,6 +58,14 @@ def extremes(values: Floats, sign: float) -> Floats:
     joined = np.concatenate(levels)
     joined.flags.writeable = False
     return joined
+
+
+@compiled(numba.types.UniTuple(_INT, 3)(_INT), inlined=True, allocates=False)
+def _offsets(n: int) -> tuple[int, int, int]:
+    """Where the second, third and fourth level over n values begin."""
+    one = (n + _REST) >> _SHIFT
+    two = (one + _REST) >> _SHIFT
+    return one, one + two, one + two + ((two + _REST) >> _SHIFT)
 
 
 @compiled(_INT(_F, _F, _F, _F, _INT, _INT, _FLOAT, _FLOAT), allocates=False)
@@ -86,11 +91,10 @@ def first_outside(
         low: Level at the bottom; -inf for none.
         high: Level at the top; inf for none.
     """
-    one = (lower.shape[0] + _SPAN - 1) >> _SHIFT
-    two = (one + _SPAN - 1) >> _SHIFT
+    second, third, fourth = _offsets(lower.shape[0])
     i = begin
     while i < end:
-        edge = min((i | (_SPAN - 1)) + 1, end)
+        edge = min((i | _REST) + 1, end)
         while i < edge:
             if lower[i] <= low or upper[i] >= high:
                 return i
@@ -99,14 +103,21 @@ def first_outside(
             return end
         block, last = i >> _SHIFT, (end - 1) >> _SHIFT
         while block <= last:
-            if block & (_SPAN - 1) == 0:
-                big = block >> _SHIFT
-                if big & (_SPAN - 1) == 0:
-                    huge = one + two + (big >> _SHIFT)
-                    if not (minima[huge] <= low or maxima[huge] >= high):
+            if block & _REST == 0:
+                two = block >> _SHIFT
+                if two & _REST == 0:
+                    three = two >> _SHIFT
+                    if three & _REST == 0:
+                        at = fourth + (three >> _SHIFT)
+                        if not (minima[at] <= low or maxima[at] >= high):
+                            block += _SPAN * _SPAN * _SPAN
+                            continue
+                    at = third + three
+                    if not (minima[at] <= low or maxima[at] >= high):
                         block += _SPAN * _SPAN
                         continue
-                if not (minima[one + big] <= low or maxima[one + big] >= high):
+                at = second + two
+                if not (minima[at] <= low or maxima[at] >= high):
                     block += _SPAN
                     continue
             if minima[block] <= low or maxima[block] >= high:
@@ -139,11 +150,10 @@ def first_touch(
     lows, highs, minima, maxima = prices
     values, least, most = score
     low, high, bottom, top = levels
-    one = (lows.shape[0] + _SPAN - 1) >> _SHIFT
-    two = (one + _SPAN - 1) >> _SHIFT
+    second, third, fourth = _offsets(lows.shape[0])
     i = begin
     while i < end:
-        edge = min((i | (_SPAN - 1)) + 1, end)
+        edge = min((i | _REST) + 1, end)
         while i < edge:
             if lows[i] <= low or highs[i] >= high or values[i] <= bottom or values[i] >= top:
                 return i
@@ -152,19 +162,24 @@ def first_touch(
             return end
         block, last = i >> _SHIFT, (end - 1) >> _SHIFT
         while block <= last:
-            level, stride = block, 1
-            if block & (_SPAN - 1) == 0:
-                level, stride = one + (block >> _SHIFT), _SPAN
-                if block & (_SPAN * _SPAN - 1) == 0:
-                    level, stride = one + two + (block >> 2 * _SHIFT), _SPAN * _SPAN
+            at, stride = block, 1
+            if block & _REST == 0:
+                two = block >> _SHIFT
+                three = two >> _SHIFT
+                at, stride = second + two, _SPAN
+                if two & _REST == 0:
+                    at, stride = third + three, _SPAN * _SPAN
+                    if three & _REST == 0:
+                        at, stride = fourth + (three >> _SHIFT), _SPAN * _SPAN * _SPAN
             while stride > 0 and (
-                minima[level] <= low
-                or maxima[level] >= high
-                or least[level] <= bottom
-                or most[level] >= top
+                minima[at] <= low or maxima[at] >= high or least[at] <= bottom or most[at] >= top
             ):
-                stride //= _SPAN
-                level = block if stride == 1 else one + (block >> _SHIFT)
+                stride >>= _SHIFT
+                at = block
+                if stride == _SPAN:
+                    at = second + (block >> _SHIFT)
+                elif stride == _SPAN * _SPAN:
+                    at = third + (block >> 2 * _SHIFT)
             if stride == 0:
                 break
             block += stride
