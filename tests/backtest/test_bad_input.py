@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ares.backtest import Costs, simulate
+from ares.backtest import Costs, simulate, simulate_reference
 from ares.backtest.checks import checked_signals
 from ares.backtest.signals import Events, ScoreRule
+from ares.backtest.space import ParameterSpace
 from ares.backtest.strategies import ModelSignal, ScoreThreshold, SmaCross
 from ares.backtest.user import load_strategy
 from ares.core.errors import DataError, InputError, ParameterError
@@ -260,6 +261,46 @@ def test_costs_that_cannot_be(rates: dict[str, Any], said: str) -> None:
     with pytest.raises(ParameterError) as caught:
         Costs(**rates)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"bars": BARS.to_frame()},
+            "bars: a backtest trades Bars; got 'DataFrame'. ares.load_bars",
+        ),
+        ({"strategy": SmaCross}, "strategy: a strategy is an object with name, space,"),
+        ({"strategy": "sma_cross"}, "strategy: a strategy is an object with name, space,"),
+        ({"costs": 0.001}, "costs: costs are Costs(fee=..., slippage=...); got 'float'."),
+        ({"fill": "middle"}, "fill: fill must be next_open or close; got 'middle'"),
+        ({"max_gap": -1}, "max_gap: max_gap counts bars; got -1"),
+        ({"start": 60}, "start and stop must be a range of the 60 bars; got (60, None)"),
+    ],
+)
+@pytest.mark.parametrize("engine", [simulate, simulate_reference])
+def test_arguments_of_a_wrong_kind_are_refused(
+    engine: Any, changed: dict[str, Any], said: str
+) -> None:
+    given = {"bars": BARS, "strategy": SmaCross(), "params": {}, "costs": FREE, **changed}
+    with pytest.raises(ParameterError, match=re.escape(said)):
+        engine(**given)
+
+
+@pytest.mark.parametrize("engine", [simulate, simulate_reference])
+def test_a_strategy_of_a_notebook_is_checked_as_one_of_a_file(engine: Any) -> None:
+    class Mine:
+        name = "Mine"
+        space = ParameterSpace({})
+
+        def prepare(self, bars: Bars, *, max_gap: int | None = None) -> None:
+            pass
+
+        def signals(self, prepared: None, params: dict[str, Any]) -> Any:
+            return Events([[1], [2, 3]], NONE, NONE, NONE)
+
+    with pytest.raises(ParameterError, match=r"Mine.signals, long_entry: events are a flat array"):
+        engine(BARS, Mine(), {}, costs=FREE)
 
 
 def test_no_bars_are_refused() -> None:

@@ -354,5 +354,5 @@ def test_what_cannot_be_run_says_why():
             simulate(bars, SmaCross(), {"fast": 2, "slow": 5}, **rules, start=start, stop=stop)
     with pytest.raises(ParameterError, match="max_gap"):
         simulate(bars, SmaCross(), {"fast": 2, "slow": 5}, **rules, max_gap=-1)
-    with pytest.raises(ParameterError, match="increasing indices"):
+    with pytest.raises(ParameterError, match="indices of the 30 bars"):
         simulate(bars, Fixed({"long_entry": {99}}), {}, **rules)

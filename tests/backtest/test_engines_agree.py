@@ -113,7 +113,7 @@ def test_both_engines_make_the_same_trades_and_closes(market, name):
         for at, point in enumerate(points):
             signals, stops = strategy.signals(prepared, point), Stops.of(point)
             bars = arena.by_bars(signals, stops)
-            events = arena.by_events(SignalBatch.of([signals], len(market)), stops)
+            events = arena.by_events(SignalBatch.of([signals]), stops)
             assert equal(bars.trades, events.trades), point
             assert bars.closes.tobytes() == events.closes.tobytes(), point
             assert bars.ruined == events.ruined

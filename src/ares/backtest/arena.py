@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import numpy as np
 
 from ares.backtest import indicators
+from ares.backtest.costs import Costs
 from ares.backtest.metrics import DAY_NS, TradeArrays
 from ares.backtest.signals import OF_DIRECTION, Signals, Stops, flags_of
 from ares.core.errors import ParameterError
 from ares.core.types import BoolArray, Fill, Float64Array, Int64Array, readonly
 from ares.kernels import position, simulate, sweep
 from ares.kernels.index import extremes
+from ares.market.bars import Bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from ares.backtest.batch import SignalBatch
-    from ares.backtest.costs import Costs
-    from ares.market.bars import Bars
 
 ATR_PERIOD: Final = 14
 _YEAR_NS: Final = 365.25 * DAY_NS
@@ -79,9 +79,23 @@ class Arena:
         """Check and bind.
 
         Raises:
-            ParameterError: no bars, an unknown fill rule, a negative `max_gap`, or a range outside
-                the bars.
+            ParameterError: something else than bars or costs, no bars, an unknown fill rule, a
+                negative `max_gap`, or a range outside the bars.
         """
+        if not isinstance(bars, Bars):
+            raise ParameterError(
+                "a backtest trades Bars",
+                value=type(bars).__name__,
+                where="bars",
+                remedy="ares.load_bars reads them, ares.Bars.from_frame makes them of a DataFrame.",
+            )
+        if not isinstance(costs, Costs):
+            raise ParameterError(
+                "costs are Costs(fee=..., slippage=...)",
+                value=type(costs).__name__,
+                where="costs",
+                remedy="Free trading is Costs(0, 0).",
+            )
         n = len(bars)
         if n == 0:
             raise ParameterError("a backtest needs at least one bar", value=n, where="bars")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ares.backtest.signals import (
-    Events,
     IndexedScore,
     ScoreRule,
     Signals,
-    checked_events,
-    checked_score,
 )
-from ares.core.errors import ParameterError
 from ares.kernels import sweep
 
 if TYPE_CHECKING:
@@ -50,16 +46,11 @@ class SignalBatch:
         return len(self.sources)
 
     @staticmethod
-    def of(signals: Sequence[Signals], n: int) -> SignalBatch:
-        """Signals of each point, checked; a score that several points share is indexed once.
+    def of(signals: Sequence[Signals]) -> SignalBatch:
+        """Signals of each point; a score that several points share is indexed once.
 
         Args:
-            signals: As a strategy's `signals` returned them.
-            n: Number of bars.
-
-        Raises:
-            ParameterError: a score without one value per bar, events that are not increasing
-                indices of bars, or something else.
+            signals: As `ares.backtest.checks.checked_signals` answers them.
         """
         sources = np.zeros((len(signals), sweep.N_SOURCES), dtype=np.int64)
         levels = np.full((len(signals), 4), np.nan)
@@ -68,17 +59,13 @@ class SignalBatch:
         for row, one in enumerate(signals):
             if isinstance(one, ScoreRule):
                 if id(one.array) not in scores:
-                    scores[id(one.array)] = IndexedScore.of(checked_score(one, n))
+                    scores[id(one.array)] = IndexedScore.of(one.array)
                 score_source(sources[row], scores[id(one.array)])
                 levels[row] = one.levels
-            elif isinstance(one, Events):
-                lists = checked_events(one, n)
+            else:
+                lists = [getattr(one, column.name) for column in fields(one)]
                 event_source(sources[row], lists)
                 keep += lists
-            else:
-                raise ParameterError(
-                    "signals must be a ScoreRule or Events", value=type(one).__name__
-                )
         # The rules keep the identities of their arrays from being given away meanwhile.
         return SignalBatch(sources, levels, (*scores.values(), *keep, *signals))
 

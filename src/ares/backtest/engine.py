@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ares.backtest.arena import Arena, Walked
 from ares.backtest.batch import SignalBatch
+from ares.backtest.checks import checked_signals
 from ares.backtest.metrics import DAY_NS, Marks
 from ares.backtest.result import BacktestResult, Outcome, full_result
-from ares.backtest.signals import Stops
+from ares.backtest.signals import Signals, Stops
 from ares.core.errors import ParameterError
 from ares.core.types import BoolArray, Fill, Float64Array, Int64Array, readonly
 
@@ -90,7 +91,7 @@ def simulate_reference(
     """
     arena = Arena.of(bars, costs=costs, fill=fill, max_gap=max_gap, start=start, stop=stop)
     point = _checked_point(strategy, params, len(bars))
-    signals = strategy.signals(strategy.prepare(bars, max_gap=max_gap), point)
+    signals = _answer(strategy, strategy.prepare(bars, max_gap=max_gap), point, len(bars))
     return _result(arena, arena.by_bars(signals, Stops.of(point)))
 
 
@@ -147,12 +148,24 @@ def _signals(
 ) -> SignalBatch:
     at_once = getattr(strategy, "signals_batch", None)
     if at_once is None:
-        return SignalBatch.of([strategy.signals(prepared, point) for point in points], n)
+        return SignalBatch.of([_answer(strategy, prepared, point, n) for point in points])
     batch: SignalBatch = at_once(prepared, points)
     return batch
 
 
+def _answer(strategy: Strategy, prepared: Any, point: Mapping[str, Any], n: int) -> Signals:
+    where = getattr(strategy, "where", f"{strategy.name}.signals")
+    return checked_signals(strategy.signals(prepared, point), n, where=where)
+
+
 def _checked_point(strategy: Strategy, params: Mapping[str, Any], n: int) -> dict[str, Any]:
+    if isinstance(strategy, type) or not hasattr(strategy, "space"):
+        raise ParameterError(
+            "a strategy is an object with name, space, prepare and signals",
+            value=strategy,
+            where="strategy",
+            remedy="For example SmaCross(), or load_strategy('my_file.py:MyStrategy').",
+        )
     point = strategy.space.normalise(params)
     lookback = getattr(strategy, "lookback", None)
     needed = lookback(point) if lookback is not None else 0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ares.core.errors import ParameterError
 from ares.core.types import Float64Array, Int64Array, readonly
 from ares.kernels.index import extremes
 
@@ -119,66 +118,22 @@ class Stops:
 def flags_of(signals: Signals, n: int, direction: str) -> Flags:
     """One byte per bar: the four signals as bits, those of other directions cleared.
 
-    Raises:
-        ParameterError: a score that has not one value per bar; events that are not sorted indices
-            of bars.
+    Args:
+        signals: As `ares.backtest.checks.checked_signals` answers them.
+        n: Number of bars.
+        direction: "long", "short" or "both".
     """
+    flags = np.zeros(n, dtype=np.uint8)
+    bits = (LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT)
     if isinstance(signals, ScoreRule):
-        flags = _score_flags(signals, checked_score(signals, n))
-    elif isinstance(signals, Events):
-        flags = np.zeros(n, dtype=np.uint8)
-        bits = (LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT)
-        for events, bit in zip(checked_events(signals, n), bits, strict=True):
-            flags[events] |= bit
+        score = signals.array
+        enter, leave, short_enter, short_exit = signals.levels
+        met = (score >= enter, score <= leave, score <= short_enter, score >= short_exit)
+        for where, bit in zip(met, bits, strict=True):
+            flags |= where.view(np.uint8) * np.uint8(bit)
     else:
-        raise ParameterError("signals must be a ScoreRule or Events", value=type(signals).__name__)
+        for column, bit in zip(fields(signals), bits, strict=True):
+            flags[getattr(signals, column.name)] |= bit
     flags &= OF_DIRECTION[direction]
     readonly(flags)
     return flags
-
-
-def checked_score(rule: ScoreRule, n: int) -> Float64Array:
-    """The score of a rule.
-
-    Raises:
-        ParameterError: it has not one value per bar.
-    """
-    score = np.ascontiguousarray(rule.array, dtype=np.float64)
-    if score.shape != (n,):
-        raise ParameterError(
-            "a score needs one value per bar", value=score.shape, remedy=f"There are {n} bars."
-        )
-    return score
-
-
-def _score_flags(rule: ScoreRule, score: Float64Array) -> Flags:
-    enter, leave, short_enter, short_exit = rule.levels
-    flags = (score >= enter).view(np.uint8).copy()
-    flags |= (score <= leave).view(np.uint8) * np.uint8(LONG_EXIT)
-    flags |= (score <= short_enter).view(np.uint8) * np.uint8(SHORT_ENTRY)
-    flags |= (score >= short_exit).view(np.uint8) * np.uint8(SHORT_EXIT)
-    return flags
-
-
-def checked_events(signals: Events, n: int) -> list[Int64Array]:
-    """The four lists in the order of `Events`, as contiguous int64.
-
-    Raises:
-        ParameterError: a list that is not of increasing indices of bars.
-    """
-    return [_checked_list(field.name, getattr(signals, field.name), n) for field in fields(signals)]
-
-
-def _checked_list(name: str, events: Any, n: int) -> Int64Array:
-    array = np.asarray(events)
-    if array.size == 0:
-        return np.empty(0, dtype=np.int64)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise ParameterError(
-            "events must be a flat array of bar indices", value=array.dtype.name, where=name
-        )
-    if array[0] < 0 or array[-1] >= n or (np.diff(array) <= 0).any():
-        raise ParameterError(
-            f"events must be increasing indices of the {n} bars", value=array, where=name
-        )
-    return np.ascontiguousarray(array, dtype=np.int64)

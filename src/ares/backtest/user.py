@@ -14,7 +14,6 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from ares.backtest.checks import checked_signals
 from ares.backtest.space import ParameterSpace
 from ares.backtest.strategies import BUILT_IN, ModelSignal, ScoreThreshold
 from ares.core.errors import AresError, InputError
@@ -35,14 +34,6 @@ _CALLS: Final[dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]]] = {
     "lookback": ("(params)", ({},), {}),
 }
 _OF_SCORES: Final = (ScoreThreshold.name, ModelSignal.name)
-
-
-@dataclass(frozen=True, eq=False)
-class UserPrepared:
-    """What the user's `prepare` answered, and the number of bars that its signals speak of."""
-
-    inner: Any
-    bars: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +66,21 @@ class UserStrategy:
             )
         return space
 
-    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> UserPrepared:
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> Any:
         """What its `signals` needs of the market."""
-        inner = self._guard("prepare", lambda: self.inner.prepare(bars, max_gap=max_gap))
-        return UserPrepared(inner, len(bars))
+        return self._guard("prepare", lambda: self.inner.prepare(bars, max_gap=max_gap))
 
-    def signals(self, prepared: UserPrepared, params: Mapping[str, Any]) -> Signals:
-        """Its signals, checked. It gets a copy of the parameters, which it may change."""
-        answer = self._guard("signals", lambda: self.inner.signals(prepared.inner, dict(params)))
-        return checked_signals(answer, prepared.bars, where=self._where("signals"))
+    def signals(self, prepared: Any, params: Mapping[str, Any]) -> Signals:
+        """Its signals, which the engine checks. It gets a copy of the parameters to change."""
+        signals: Signals = self._guard(
+            "signals", lambda: self.inner.signals(prepared, dict(params))
+        )
+        return signals
+
+    @property
+    def where(self) -> str:
+        """File and line of `signals`, for what the engine finds wrong with them."""
+        return self._where("signals")
 
     def lookback(self, params: Mapping[str, Any]) -> int:
         """Bars its slowest signal needs; 0 where it does not say."""
