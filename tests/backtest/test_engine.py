@@ -354,5 +354,8 @@ def test_what_cannot_be_run_says_why():
             simulate(bars, SmaCross(), {"fast": 2, "slow": 5}, **rules, start=start, stop=stop)
     with pytest.raises(ParameterError, match="max_gap"):
         simulate(bars, SmaCross(), {"fast": 2, "slow": 5}, **rules, max_gap=-1)
+    for name in ("start", "stop", "max_gap"):
+        with pytest.raises(ParameterError, match=f"{name} is a whole number of bars"):
+            simulate(bars, SmaCross(), {"fast": 2, "slow": 5}, **rules, **{name: 1.5})
     with pytest.raises(ParameterError, match="indices of the 30 bars"):
         simulate(bars, Fixed({"long_entry": {99}}), {}, **rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import numpy as np
@@ -101,9 +102,11 @@ class Arena:
             raise ParameterError("a backtest needs at least one bar", value=n, where="bars")
         if fill not in get_args(Fill):
             raise ParameterError("fill must be next_open or close", value=fill, where="fill")
+        end = n if stop is None else stop
+        for name, value in (("max_gap", max_gap), ("start", start), ("stop", end)):
+            _check_whole(name, value)
         if max_gap is not None and max_gap < 0:
             raise ParameterError("max_gap counts bars", value=max_gap, where="max_gap")
-        end = n if stop is None else stop
         if not 0 <= start < end <= n:
             raise ParameterError(
                 f"start and stop must be a range of the {n} bars", value=(start, stop)
@@ -276,6 +279,11 @@ class Arena:
             row[position.USE_ATR] = stop.needs_atr
             row[position.WATCHED] = OF_DIRECTION[stop.direction]
         return plans
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, Integral):
+        raise ParameterError(f"{name} is a whole number of bars", value=value, where=name)
 
 
 def _day_ends(bars: Bars, start: int, stop: int) -> tuple[Int64Array, Int64Array]:

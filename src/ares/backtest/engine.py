@@ -17,6 +17,7 @@ from ares.backtest.checks import checked_signals
 from ares.backtest.metrics import DAY_NS, Marks
 from ares.backtest.result import BacktestResult, Outcome, full_result
 from ares.backtest.signals import Signals, Stops
+from ares.backtest.strategies import BATCHED
 from ares.core.errors import ParameterError
 from ares.core.types import BoolArray, Fill, Float64Array, Int64Array, readonly
 
@@ -123,7 +124,7 @@ def run_batch(
 ) -> BatchMarks:
     """Backtests of many points in one call, without tables; kernels release the GIL.
 
-    Strategies with `signals_batch` (all that are built in) run without Python between the points.
+    The strategies that are built in run without Python between the points.
 
     Args:
         arena: Market and rules, bound once by `Arena.of`; its `start` and `stop` are the block.
@@ -146,11 +147,9 @@ def run_batch(
 def _signals(
     strategy: Strategy, prepared: Any, points: Sequence[Mapping[str, Any]], n: int
 ) -> SignalBatch:
-    at_once = getattr(strategy, "signals_batch", None)
-    if at_once is None:
-        return SignalBatch.of([_answer(strategy, prepared, point, n) for point in points])
-    batch: SignalBatch = at_once(prepared, points)
-    return batch
+    if isinstance(strategy, BATCHED):
+        return strategy.signals_batch(prepared, points)
+    return SignalBatch.of([_answer(strategy, prepared, point, n) for point in points])
 
 
 def _answer(strategy: Strategy, prepared: Any, point: Mapping[str, Any], n: int) -> Signals:

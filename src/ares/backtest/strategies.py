@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ares.market.bars import Bars
 
 __all__ = [
+    "BATCHED",
     "BUILT_IN",
     "BollingerReversion",
     "DonchianBreakout",
@@ -269,6 +270,17 @@ class BollingerReversion:
         """Bars of the window."""
         return int(params["period"])
 
+
+BATCHED: Final = (
+    SmaCross,
+    EmaCross,
+    RsiReversion,
+    DonchianBreakout,
+    BollingerReversion,
+    ScoreThreshold,
+    ModelSignal,
+)
+"""Classes whose `signals_batch` the engine calls: it hands addresses to kernels unchecked."""
 
 BUILT_IN: Final[Mapping[str, Strategy]] = {
     strategy.name: strategy

@@ -42,9 +42,8 @@ class Strategy(Protocol):
 
     `prepare` does what does not depend on the parameters, `signals` the rest. A signal at bar t may
     use bars up to and including t only. A strategy may also have `lookback(params) -> int`, the
-    bars that its slowest signal needs, and `signals_batch(prepared, points) -> SignalBatch`, the
-    signals of many points at once without Python between them; without it `signals` is called for
-    each point.
+    bars that its slowest signal needs. Those that are built in have `signals_batch(prepared,
+    points)` as well, the signals of many points at once; of others `signals` is called per point.
     """
 
     @property
