@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ATR_PERIOD: Final = 14
 _YEAR_NS: Final = 365.25 * DAY_NS
 _NO_LEVELS: Final = np.empty(0)
+_NO_MARKS: Final = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +153,8 @@ class Arena:
 
     def by_events(self, batch: SignalBatch, stops: Stops) -> Walked:
         """The one point of a batch by event skipping, with its trades and all closes."""
-        every, books = np.arange(self.start, self.stop), _books(1, self.stop - self.start)
-        closes, _, totals = self.sweep(batch, [stops], every, books)
+        books = _books(1, self.stop - self.start)
+        closes, _, totals = self.sweep(batch, [stops], _NO_MARKS, books)
         return Walked(_trade_arrays(books, int(totals[0, 0])), closes[0], bool(totals[0, 1]))
 
     def sweep(
@@ -169,14 +170,15 @@ class Arena:
             batch: Their signals.
             stops: Their stops.
             marked: Bars at whose closes equity is wanted, not decreasing.
-            books: Their tables become the trades of the one point there is; None: only counted.
+            books: Their tables become the trades of the one point there is, of which every close is
+                marked; None: trades are only counted.
 
         Returns:
             Equity at the marks and trades closed since the mark before, shape (points, marks), and
             number of trades and whether all was lost, shape (points, 2).
         """
-        shape = (len(batch), len(marked))
-        marks, closed = np.empty(shape), np.zeros(shape, dtype=np.int64)
+        marks = np.empty((len(batch), len(marked) if books is None else self.stop - self.start))
+        closed = np.zeros((len(batch), len(marked)), dtype=np.int64)
         keep, books = books is not None, books or _books(len(batch), 1)
         atr = self._atr if any(stop.needs_atr for stop in stops) else _NO_LEVELS
         minima, maxima = self._extremes

@@ -108,7 +108,7 @@ def full_result(
     days = pd.DatetimeIndex(marks.days * DAY_NS, tz="UTC", name="day")
     return BacktestResult(
         trades=frame,
-        equity=pd.Series(close_marks, index=closes, name="equity"),
+        equity=pd.Series(close_marks, index=closes, name="equity", copy=False),
         metrics=compute_metrics(trades, marks),
         outcome=outcome,
         daily_returns=pd.Series(marks.returns, index=days, name="return"),

@@ -17,6 +17,7 @@ Ints = npt.NDArray[np.int64]
 MEASURES: Final = ("sum", "sum_sq", "downside_sq", "log_growth", "drawdown", "trough", "peak")
 """Rows of the output."""
 
+_STRETCH: Final = 64
 _F = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _I = numba.types.Array(numba.int64, 1, "C", readonly=True)
 _RUNS = numba.types.Array(numba.float64, 2, "C", readonly=True)
@@ -63,11 +64,25 @@ def measure_blocks(returns: Floats, closed: Ints, borders: Ints, out: Floats, tr
             trades[run, b] = count
 
 
-@compiled(numba.float64(_F, numba.float64))
+@compiled(numba.float64(_F, numba.float64), allocates=False)
 def largest_fall(equity: Floats, initial: float) -> float:
-    """Largest fall from a peak as a fraction of the peak; `initial` is the first peak."""
-    peak, fall = initial, 0.0
-    for i in range(equity.shape[0]):
-        peak = max(peak, equity[i])
-        fall = max(fall, (peak - equity[i]) / peak)
+    """Largest fall from a peak as a fraction of the peak; `initial` is the first peak.
+
+    A stretch without a new peak falls furthest at its least value, so most stretches need only
+    their extremes, and these are found in four chains side by side. NaN is passed over.
+    """
+    peak, fall, n = initial, 0.0, equity.shape[0]
+    for begin in range(0, n, _STRETCH):
+        end = min(begin + _STRETCH, n)
+        high, other_high, low, other_low = peak, peak, peak, peak
+        for i in range(begin, end - 1, 2):
+            high, other_high = max(high, equity[i]), max(other_high, equity[i + 1])
+            low, other_low = min(low, equity[i]), min(other_low, equity[i + 1])
+        high, low = max(high, other_high, equity[end - 1]), min(low, other_low, equity[end - 1])
+        if high <= peak:
+            fall = max(fall, (peak - low) / peak)
+            continue
+        for i in range(begin, end):
+            peak = max(peak, equity[i])
+            fall = max(fall, (peak - equity[i]) / peak)
     return fall

@@ -40,7 +40,7 @@ NEVER = 2**62
 STOP_LOSS, TAKE_PROFIT, SIZE, FEE, SLIPPAGE, BORROW = 0, 1, 2, 3, 4, 5
 N_RATES = 6
 # plan: what the caller fixes, integers; MAX_HOLD is NEVER where there is none, KEEP is 1 where
-# trades get a row each
+# trades get a row each and every close is marked
 FIRST, LAST, AT_CLOSE, MAX_HOLD, COOLDOWN, USE_ATR, INTERVAL, WATCHED, KEEP = range(9)
 N_PLAN = 9
 # the position, floats: cash, signed units, fill price, levels, entry fee, accruals so far

@@ -25,6 +25,7 @@ from ares.kernels.position import (
     FLOATS,
     INT,
     INTS,
+    KEEP,
     LAST,
     LONG_ENTRY,
     LONG_EXIT,
@@ -223,6 +224,24 @@ def _following(
     return found if found < last else NEVER
 
 
+@compiled(numba.void(INT, FLOATS, INTS, _OUT, _EVENTS, INTS, _OUT), inlined=True, allocates=False)
+def _mark(
+    bar: int, closing: Floats, plan: Ints, book: Floats, state: Ints, marked: Ints, marks: Floats
+) -> None:
+    """Mark the equity at the wanted closes before `bar`, at which nothing happened."""
+    cash, units, mark = book[CASH], book[UNITS], state[MARK]
+    if plan[KEEP] == 1:
+        first = plan[FIRST]
+        for k in range(mark, bar - first):
+            marks[k] = cash + units * closing[first + k]
+        state[MARK] = bar - first
+        return
+    while mark < marked.shape[0] and marked[mark] < bar:
+        marks[mark] = cash + units * closing[marked[mark]]
+        mark += 1
+    state[MARK] = mark
+
+
 @compiled(
     numba.void(INT, _SIGNAL, MARKET, PLACES, RULES, BOOKS, INTS, _OUT, _EVENTS), allocates=False
 )
@@ -248,26 +267,23 @@ def skip(
             block minima of the lows and block maxima of the highs.
         rules: Rates, plan, funding times and rates.
         books: The position, and the tables of finished trades.
-        marked: Bars at whose closes equity is wanted, not decreasing.
+        marked: Bars at whose closes equity is wanted, not decreasing; with KEEP it is every close.
         marks: Becomes the equity at these closes.
-        closed: The number of trades that ended after the mark before is added to each mark.
+        closed: The number of trades that ended after the mark before is added to each mark; may be
+            shorter.
     """
     closing, book, state, at_close = market[3], books[0], books[1], rules[1][AT_CLOSE]
     if state[PENDING] < 0:
         first = rules[1][FIRST] - 1
         state[PENDING] = _following(first, signal, market, places, rules, book, state)
-    mark, n_marks = state[MARK], marked.shape[0]
     while True:
         bar = min(state[PENDING], until)
-        while mark < n_marks and marked[mark] < bar:
-            marks[mark] = book[CASH] + book[UNITS] * closing[marked[mark]]
-            mark += 1
+        _mark(bar, closing, rules[1], book, state, marked, marks)
         if bar == until:
             break
-        before = state[TRADES]
+        before, mark = state[TRADES], state[MARK]
         flags = _flags(signal, rules[1][WATCHED], bar - 1 + at_close)
         step(bar, flags, market, places[0], places[1], rules, books)
-        if mark < n_marks:
+        if mark < closed.shape[0]:
             closed[mark] += state[TRADES] - before
         state[PENDING] = _following(bar, signal, market, places, rules, book, state)
-    state[MARK] = mark
