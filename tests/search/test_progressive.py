@@ -250,6 +250,13 @@ def test_where_blocks_do_not_tell_the_truth_nothing_is_stopped(engine, caplog):
     assert len(evaluator.stats()["fallbacks"]) == 1
 
 
+def test_a_single_day_has_no_blocks_to_stop_by(make_bars, points):
+    inner = EngineEvaluator(make_bars(1_440, timeframe="1m"), SmaCross())
+    progressive = ProgressiveEvaluator(inner=inner)
+    assert [score.full for score in progressive.evaluate(points)] == [True] * len(points)
+    assert [score.full for score in progressive.evaluate(points)] == [True] * len(points)
+
+
 def test_blocks_are_passed_on(engine, points):
     evaluator = ProgressiveEvaluator(inner=engine)
     flat = evaluator.evaluate(points, [1, 2], of=6)

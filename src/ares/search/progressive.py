@@ -277,11 +277,12 @@ class ProgressiveEvaluator:
         return quantity < self._best.quantities[stage] - error
 
     def _largest_count(self, points: Sequence[Point]) -> int:
-        """Largest block count whose blocks are ten lookbacks long."""
+        """Largest block count whose blocks are ten lookbacks long, and a day at least."""
         problem = self.problem
         lookback = getattr(problem.strategy, "lookback", _largest_period)
         longest = max((int(lookback(problem.normalise(p))) for p in points), default=1)
-        return min(MAX_FLAT_BLOCKS, (problem.stop - problem.start) // (10 * max(longest, 1)))
+        days = len(problem.flat_borders(MAX_FLAT_BLOCKS)) - 1
+        return min(days, (problem.stop - problem.start) // (10 * max(longest, 1)))
 
     def _race(self, points: Sequence[Point], count: int) -> list[Score]:
         order = interleaved_order(count, self._seed)
