@@ -60,9 +60,7 @@ def score_points(low, high, seed=1, count=100):
 
 
 def _ares(work, strategy, threads):
-    from ares.backtest import Costs
-    from ares.backtest.arena import Arena
-    from ares.backtest.engine import run_batch
+    from ares.backtest import Arena, Costs, run_batch
 
     bars = replace(work.bars)  # nothing is kept from another run
     arena = Arena.of(bars, costs=Costs(FEE, 0.0), fill="close")
@@ -70,7 +68,7 @@ def _ares(work, strategy, threads):
     parts = [work.points[i::threads] for i in range(threads)]
 
     def run(points):
-        return run_batch(arena, strategy, prepared, points, marks="end")
+        return run_batch(arena, strategy, points, prepared=prepared, marks="end")
 
     with ThreadPoolExecutor(threads) as pool:
         done = list(pool.map(run, parts))

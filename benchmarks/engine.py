@@ -171,9 +171,7 @@ def stretched(bars, score, factor):
 
 
 def growth(folder, repeats):
-    from ares.backtest import Costs, simulate
-    from ares.backtest.arena import Arena
-    from ares.backtest.engine import run_batch
+    from ares.backtest import Arena, Costs, run_batch, simulate
     from ares.backtest.strategies import ScoreThreshold
 
     base = market(folder, (2015,))[:80_000]
@@ -187,7 +185,7 @@ def growth(folder, repeats):
         bars, longer = stretched(base, score, factor)
         strategy = ScoreThreshold(longer)
         arena, prepared = Arena.of(bars, costs=costs, fill="close"), strategy.prepare(bars)
-        batch = partial(run_batch, arena, strategy, prepared, points)
+        batch = partial(run_batch, arena, strategy, points, prepared=prepared)
         one = partial(simulate, bars, strategy, points[0], costs=costs, fill="close")
         medians = [
             statistics.median(timed(function) for _ in range(repeats)) for function in (batch, one)

@@ -30,7 +30,10 @@ REACHABLE = {
     "ares.enhanced_training_manager": {
         "STEPS", "EnhancedTrainingManager", "Observer", "TrainingResult",
     },
-    "ares.backtest": {"BacktestResult", "Costs", "simulate", "simulate_reference", "strategies"},
+    "ares.backtest": {
+        "Arena", "BacktestResult", "BatchMarks", "Costs", "run_batch", "simulate",
+        "simulate_reference", "strategies",
+    },
     "ares.backtest.strategies": {
         "BollingerReversion", "DonchianBreakout", "EmaCross", "ModelSignal", "RsiReversion",
         "ScoreThreshold", "SmaCross",

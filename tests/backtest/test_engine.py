@@ -9,9 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ares.backtest import Costs, Outcome, simulate, simulate_reference
-from ares.backtest.arena import Arena
-from ares.backtest.engine import run_batch
+from ares.backtest import Arena, Costs, Outcome, run_batch, simulate, simulate_reference
 from ares.backtest.metrics import daily_returns
 from ares.backtest.strategies import BUILT_IN, SmaCross
 from ares.core.errors import ParameterError
@@ -137,7 +135,7 @@ def test_the_batch_marks_the_days_of_the_full_result(case):
     rules = {"costs": case.costs, "fill": case.fill, "max_gap": case.max_gap}
     arena = Arena.of(case.bars, **rules, start=case.start, stop=case.stop)
     others = [{"direction": "both"}, case.params, {"size": 0.5, "cooldown": 1}]
-    marks = run_batch(arena, Fixed(case.events), None, others)
+    marks = run_batch(arena, Fixed(case.events), others)
     assert marks.n_trades[1] == len(result.trades)
     assert marks.outcome(1) is result.outcome
     assert marks.total_return[1] == result.metrics["total_return"] or math.isnan(
@@ -148,7 +146,7 @@ def test_the_batch_marks_the_days_of_the_full_result(case):
     day = case.bars.timestamp[result.trades.exit_bar.to_numpy()] // (24 * HOUR)
     closed = [int((day == d).sum()) for d in marks.days]
     assert marks.closed[1].tolist() == closed
-    end = run_batch(arena, Fixed(case.events), None, others, marks="end")
+    end = run_batch(arena, Fixed(case.events), others, marks="end")
     assert end.equity[:, 0].tobytes() == marks.equity[:, -1].tobytes()
     assert end.n_trades.tolist() == marks.n_trades.tolist()
 

@@ -8,10 +8,8 @@ import os
 import numpy as np
 import pytest
 
-from ares.backtest import Costs
-from ares.backtest.arena import Arena
+from ares.backtest import Arena, Costs, run_batch, simulate, simulate_reference
 from ares.backtest.batch import SignalBatch
-from ares.backtest.engine import run_batch, simulate, simulate_reference
 from ares.backtest.signals import Stops
 from ares.backtest.space import COMMON
 from ares.backtest.strategies import BUILT_IN, ModelSignal, ScoreThreshold
@@ -108,7 +106,7 @@ def test_both_engines_make_the_same_trades_and_closes(market, name):
     for arena in arenas(market, rng):
         prepared = strategy.prepare(market, max_gap=arena.max_gap)
         points = [random_point(strategy.space, rng) for _ in range(POINTS // 12 + 1)]
-        together = run_batch(arena, strategy, prepared, points)
+        together = run_batch(arena, strategy, points, prepared=prepared)
         ends, days = arena.day_ends
         for at, point in enumerate(points):
             signals, stops = strategy.signals(prepared, point), Stops.of(point)

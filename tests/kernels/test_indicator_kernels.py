@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ares.backtest import indicators as ind
+from ares.backtest.strategy import Prepared
 from ares.core.errors import ParameterError
+from ares.market.files import load_bars
 
 WINDOWS = {"sma", "std", "volatility", "highest", "lowest"}
 NAMES = ("sma", "std", "volatility", "highest", "lowest", "ema", "rsi", "atr")
@@ -78,6 +80,16 @@ def test_mean_and_deviation_do_not_depend_on_the_start(decimals, scale):
         for start in (1, 13, 400):
             part = function(values[start:], period, decimals=places)
             assert part[period - 1 :].tobytes() == whole[start + period - 1 :].tobytes()
+
+
+def test_means_of_real_bars_do_not_depend_on_the_start(shared_data):
+    columns = ("timestamp", "open", "close", "high", "low", "volume")
+    names = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m", "columns": columns}
+    bars = load_bars(shared_data / "bitfinex_BTCUSD_1m_2013.csv.gz", **names)
+    whole, later = Prepared.of(bars), Prepared.of(bars[1_000:])
+    for name, period in itertools.product(("sma", "std"), (5, 50, 250)):
+        part = later.column(name, period)[period - 1 :]
+        assert part.tobytes() == whole.column(name, period)[1_000 + period - 1 :].tobytes()
 
 
 def test_without_shared_decimals_windows_are_summed_alone():

@@ -117,9 +117,9 @@ def simulate(
 def run_batch(
     arena: Arena,
     strategy: Strategy,
-    prepared: Any,
     points: Sequence[Mapping[str, Any]],
     *,
+    prepared: Any = None,
     marks: Literal["days", "end"] = "days",
 ) -> BatchMarks:
     """Backtests of many points in one call, without tables; kernels release the GIL.
@@ -129,8 +129,8 @@ def run_batch(
     Args:
         arena: Market and rules, bound once by `Arena.of`; its `start` and `stop` are the block.
         strategy: Where signals come from.
-        prepared: `strategy.prepare(arena.bars, max_gap=arena.max_gap)`, made once.
         points: Parameters, normalised or not.
+        prepared: `strategy.prepare(arena.bars, max_gap=arena.max_gap)`; None makes it.
         marks: "days" marks every day, "end" the last one only.
 
     Raises:
@@ -138,6 +138,8 @@ def run_batch(
     """
     n = len(arena.bars)
     wanted = [_checked_point(strategy, params, n) for params in points]
+    if prepared is None:
+        prepared = strategy.prepare(arena.bars, max_gap=arena.max_gap)
     batch = _signals(strategy, prepared, wanted, n)
     ends, days = arena.day_ends if marks == "days" else arena.last_day
     equity, closed, totals = arena.sweep(batch, [Stops.of(point) for point in wanted], ends)

@@ -234,7 +234,7 @@ class EngineEvaluator:
         arena = whole
         if (start, stop) != (whole.start, whole.stop):
             arena = dataclasses.replace(whole, start=start, stop=stop)
-        run = functools.partial(run_batch, arena, problem.strategy, prepared)
+        run = functools.partial(run_batch, arena, problem.strategy, prepared=prepared)
         try:
             return [(slice(0, len(points)), run(points))]
         except Exception:  # noqa: BLE001  # a user's strategy may raise anything: find the point
