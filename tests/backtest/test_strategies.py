@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import statistics
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -265,6 +267,18 @@ def test_columns_are_made_once_and_the_cache_is_bounded():
     assert cache.nbytes == 0
     with pytest.raises(ParameterError, match="not known"):
         prepared.column("nonsense", 3)
+
+
+def test_what_was_prepared_goes_with_the_bars_and_waits_for_no_collector():
+    bars = random_bars(300, 2)
+    simulate(bars, SmaCross(), {}, costs=FREE)
+    kept = [weakref.ref(Prepared.of(bars)), weakref.ref(Prepared.of(bars).column("sma", 5))]
+    gc.disable()
+    try:
+        del bars
+        assert [ref() for ref in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_cache_serves_threads():

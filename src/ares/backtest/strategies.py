@@ -70,7 +70,7 @@ def _crossings_of(
         columns = [prepared.column(column, int(period)) for period in periods]
         addresses = np.array([address(one) for one in columns], dtype=np.int64)
         sums = (np.empty(0, dtype=np.int64), 1.0)
-    n = len(prepared.bars)
+    n = len(prepared.close)
     with np.errstate(over="ignore"):  # differences of running sums that wrapped are exact
         edges = kernels.crossings(
             addresses, periods, sums, prepared.starts, places.reshape(-1, 2), n
@@ -234,7 +234,7 @@ class BollingerReversion:
 
     def signals(self, prepared: Prepared, params: Mapping[str, Any]) -> Events:
         """The close beyond a band, or back across the mean."""
-        close = prepared.bars.close
+        close = prepared.close
         mean = prepared.column("sma", params["period"])
         reach = params["width"] * prepared.column("std", params["period"])
         return Events(
@@ -251,7 +251,7 @@ class BollingerReversion:
         addresses = np.array([[address(a) for a in pair] for pair in columns], dtype=np.int64)
         widths = np.array([params["width"] for params in points], dtype=np.float64)
         below, above, borders = kernels.outside_bands(
-            prepared.bars.close, addresses.reshape(-1, 2), widths
+            prepared.close, addresses.reshape(-1, 2), widths
         )
         ends = borders.reshape(-1, 2)
         return SignalBatch.of_events(

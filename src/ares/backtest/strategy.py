@@ -99,14 +99,20 @@ class ColumnCache:
 class Prepared:
     """A market made ready: where its long gaps are, its decimals, its indicator columns.
 
+    It has the columns of the bars and not the bars, which keep it: without a circle both go at once.
+
     Attributes:
-        bars: The market.
+        close: Closes of the bars.
+        high: Their highs.
+        low: Their lows.
         starts: First bars after gaps of more than `max_gap` expected bars; indicators start anew.
         decimals: Decimals of its prices, -1 where they share none.
         columns: What was already asked for.
     """
 
-    bars: Bars
+    close: Float64Array
+    high: Float64Array
+    low: Float64Array
     starts: Int64Array
     decimals: int
     columns: ColumnCache = field(default_factory=ColumnCache)
@@ -116,8 +122,13 @@ class Prepared:
         """`bars` made ready, once for all strategies."""
         key = ("prepared", max_gap)
         if key not in bars.derived:
-            decimals = decimals_of_tick(bars.tick, bars.close)
-            made = Prepared(bars, bars.segments(max_gap), decimals)
+            made = Prepared(
+                close=bars.close,
+                high=bars.high,
+                low=bars.low,
+                starts=bars.segments(max_gap),
+                decimals=decimals_of_tick(bars.tick, bars.close),
+            )
             bars.derived.setdefault(key, made)
         found: Prepared = bars.derived[key]
         return found
@@ -127,7 +138,7 @@ class Prepared:
         """Running sums of the closes and their units per 1; None where closes share no decimals."""
         if self.decimals < 0:
             return None
-        return indicators.running_sums(self.bars.close, self.decimals)
+        return indicators.running_sums(self.close, self.decimals)
 
     def column(self, name: str, period: int) -> Float64Array:
         """Indicator `name` with `period` on the close (highest: the high; lowest: the low)."""
@@ -145,25 +156,25 @@ class Prepared:
         compare = np.greater if side > 0 else np.less
         return self.columns.get(
             (f"{sign} {name}", period),
-            lambda: np.flatnonzero(compare(self.bars.close, self.column(name, period))),
+            lambda: np.flatnonzero(compare(self.close, self.column(name, period))),
         )
 
     def _make(self, name: str, period: int) -> Float64Array:
-        bars, starts = self.bars, self.starts
+        starts = self.starts
         match name:
             case "sma":
-                return indicators.sma(bars.close, period, starts=starts, decimals=self.decimals)
+                return indicators.sma(self.close, period, starts=starts, decimals=self.decimals)
             case "std":
-                return indicators.std(bars.close, period, starts=starts, decimals=self.decimals)
+                return indicators.std(self.close, period, starts=starts, decimals=self.decimals)
             case "ema":
-                return indicators.ema(bars.close, period, starts=starts)
+                return indicators.ema(self.close, period, starts=starts)
             case "minus_rsi":
-                minus = -indicators.rsi(bars.close, period, starts=starts)
+                minus = -indicators.rsi(self.close, period, starts=starts)
                 readonly(minus)
                 return minus
             case "highest":
-                return indicators.highest_before(bars.high, period, starts=starts)
+                return indicators.highest_before(self.high, period, starts=starts)
             case "lowest":
-                return indicators.lowest_before(bars.low, period, starts=starts)
+                return indicators.lowest_before(self.low, period, starts=starts)
             case _:
                 raise ParameterError("this column is not known", value=name)
