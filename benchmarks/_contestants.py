@@ -64,11 +64,11 @@ def _ares(work, strategy, threads):
 
     bars = replace(work.bars)  # nothing is kept from another run
     arena = Arena.of(bars, costs=Costs(FEE, 0.0), fill="close")
-    prepared = strategy.prepare(bars)
+    strategy.prepare(bars)
     parts = [work.points[i::threads] for i in range(threads)]
 
     def run(points):
-        return run_batch(arena, strategy, points, prepared=prepared, marks="end")
+        return run_batch(arena, strategy, points, marks="end")
 
     with ThreadPoolExecutor(threads) as pool:
         done = list(pool.map(run, parts))

@@ -184,8 +184,9 @@ def growth(folder, repeats):
     for factor in (1, 10):
         bars, longer = stretched(base, score, factor)
         strategy = ScoreThreshold(longer)
-        arena, prepared = Arena.of(bars, costs=costs, fill="close"), strategy.prepare(bars)
-        batch = partial(run_batch, arena, strategy, points, prepared=prepared)
+        arena = Arena.of(bars, costs=costs, fill="close")
+        batch = partial(run_batch, arena, strategy, points)
+        batch()
         one = partial(simulate, bars, strategy, points[0], costs=costs, fill="close")
         medians = [
             statistics.median(timed(function) for _ in range(repeats)) for function in (batch, one)

@@ -275,7 +275,7 @@ def test_costs_that_cannot_be(rates: dict[str, Any], said: str) -> None:
         ({"costs": 0.001}, "costs: costs are Costs(fee=..., slippage=...); got 'float'."),
         ({"fill": "middle"}, "fill: fill must be next_open or close; got 'middle'"),
         ({"max_gap": -1}, "max_gap: max_gap counts bars; got -1"),
-        ({"start": 60}, "start and stop must be a range of the 60 bars; got (60, None)"),
+        ({"start": 60}, "start and stop must be a range of the 60 bars; got (60, 60)"),
     ],
 )
 @pytest.mark.parametrize("engine", [simulate, simulate_reference])

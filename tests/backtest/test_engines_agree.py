@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ares.backtest import Arena, Costs, run_batch, simulate, simulate_reference
-from ares.backtest.batch import SignalBatch
+from ares.backtest.batch import SignalAnswers
 from ares.backtest.signals import Stops
 from ares.backtest.space import COMMON
 from ares.backtest.strategies import BUILT_IN, ModelSignal, ScoreThreshold
@@ -106,12 +106,14 @@ def test_both_engines_make_the_same_trades_and_closes(market, name):
     for arena in arenas(market, rng):
         prepared = strategy.prepare(market, max_gap=arena.max_gap)
         points = [random_point(strategy.space, rng) for _ in range(POINTS // 12 + 1)]
-        together = run_batch(arena, strategy, points, prepared=prepared)
+        together = run_batch(arena, strategy, points)
         ends, days = arena.day_ends
         for at, point in enumerate(points):
             signals, stops = strategy.signals(prepared, point), Stops.of(point)
             bars = arena.by_bars(signals, stops)
-            events = arena.by_events(SignalBatch.of([signals]), stops)
+            alone = SignalAnswers()
+            alone.add(signals)
+            events = arena.by_events(alone.batch(), stops)
             assert equal(bars.trades, events.trades), point
             assert bars.closes.tobytes() == events.closes.tobytes(), point
             assert bars.ruined == events.ruined

@@ -67,3 +67,18 @@ def test_an_edit_of_a_kernel_reaches_the_kernels_that_call_it(tmp_path):
     assert edited != text
     position.write_text(edited)
     assert run(package, cache) == pytest.approx(10 * fees)
+
+
+@pytest.mark.parametrize("where", ["file", "nowhere"])
+def test_without_a_folder_of_its_own_a_process_compiles_into_a_temporary_one(tmp_path, where):
+    taken = tmp_path / "file"
+    taken.touch()
+    base = taken if where == "file" else Path("/proc/nowhere")
+    done = subprocess.run(
+        [sys.executable, "-c", "import ares.kernels, numba; print(numba.config.CACHE_DIR)"],
+        env={"XDG_CACHE_HOME": str(base), "HOME": str(base), "TMPDIR": str(tmp_path),
+             "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "ares-kernels-"))

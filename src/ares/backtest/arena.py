@@ -103,16 +103,20 @@ class Arena:
             raise ParameterError("a backtest needs at least one bar", value=n, where="bars")
         if fill not in get_args(Fill):
             raise ParameterError("fill must be next_open or close", value=fill, where="fill")
-        end = n if stop is None else stop
-        for name, value in (("max_gap", max_gap), ("start", start), ("stop", end)):
-            _check_whole(name, value)
-        if max_gap is not None and max_gap < 0:
-            raise ParameterError("max_gap counts bars", value=max_gap, where="max_gap")
-        if not 0 <= start < end <= n:
+        return Arena(bars, costs, fill, max_gap, start, n if stop is None else stop)
+
+    def __post_init__(self) -> None:
+        n = len(self.bars)
+        for name in ("max_gap", "start", "stop"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Integral):
+                raise ParameterError(f"{name} is a whole number of bars", value=value, where=name)
+        if self.max_gap is not None and self.max_gap < 0:
+            raise ParameterError("max_gap counts bars", value=self.max_gap, where="max_gap")
+        if not 0 <= self.start < self.stop <= n:
             raise ParameterError(
-                f"start and stop must be a range of the {n} bars", value=(start, stop)
+                f"start and stop must be a range of the {n} bars", value=(self.start, self.stop)
             )
-        return Arena(bars, costs, fill, max_gap, int(start), int(end))
 
     @property
     def day_ends(self) -> tuple[Int64Array, Int64Array]:
@@ -276,16 +280,11 @@ class Arena:
         plans[:, position.INTERVAL] = self.bars.interval_ns
         plans[:, position.KEEP] = keep
         for row, stop in zip(plans, stops, strict=True):
-            row[position.MAX_HOLD] = stop.max_hold or position.NEVER
-            row[position.COOLDOWN] = stop.cooldown
+            row[position.MAX_HOLD] = min(stop.max_hold or position.NEVER, position.NEVER)
+            row[position.COOLDOWN] = min(stop.cooldown, position.NEVER)
             row[position.USE_ATR] = stop.needs_atr
             row[position.WATCHED] = OF_DIRECTION[stop.direction]
         return plans
-
-
-def _check_whole(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, Integral):
-        raise ParameterError(f"{name} is a whole number of bars", value=value, where=name)
 
 
 def _day_ends(bars: Bars, start: int, stop: int) -> tuple[Int64Array, Int64Array]:

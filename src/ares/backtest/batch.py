@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -46,38 +47,14 @@ class SignalBatch:
         return len(self.sources)
 
     @staticmethod
-    def of(signals: Sequence[Signals]) -> SignalBatch:
-        """Signals of each point; a score that several points share is indexed once.
-
-        Args:
-            signals: As `ares.backtest.checks.checked_signals` answers them.
-        """
-        sources = np.zeros((len(signals), sweep.N_SOURCES), dtype=np.int64)
-        levels = np.full((len(signals), 4), np.nan)
-        scores: dict[int, IndexedScore] = {}
-        keep: list[Any] = []
-        for row, one in enumerate(signals):
-            if isinstance(one, ScoreRule):
-                if id(one.array) not in scores:
-                    scores[id(one.array)] = IndexedScore.of(one.array)
-                score_source(sources[row], scores[id(one.array)])
-                levels[row] = one.levels
-            else:
-                lists = [getattr(one, column.name) for column in fields(one)]
-                event_source(sources[row], lists)
-                keep += lists
-        # The rules keep the identities of their arrays from being given away meanwhile.
-        return SignalBatch(sources, levels, (*scores.values(), *keep, *signals))
-
-    @staticmethod
     def of_scores(scores: Sequence[IndexedScore], levels: Float64Array) -> SignalBatch:
         """Levels on indexed scores, one of each per point; a single score serves all points."""
         sources = np.zeros((len(levels), sweep.N_SOURCES), dtype=np.int64)
         if len(scores) == 1:
-            score_source(sources, scores[0])
+            _note_score(sources, scores[0])
         else:
             for row, score in zip(sources, scores, strict=True):
-                score_source(row, score)
+                _note_score(row, score)
         return SignalBatch(sources, np.ascontiguousarray(levels, dtype=np.float64), tuple(scores))
 
     @staticmethod
@@ -85,7 +62,7 @@ class SignalBatch:
         """Four lists of bars per point, in the order of `Events`, known to be sorted."""
         sources = np.zeros((len(lists), sweep.N_SOURCES), dtype=np.int64)
         for row, four in enumerate(lists):
-            event_source(sources[row], four)
+            _note_events(sources[row], four)
         return SignalBatch(sources, np.full((len(lists), 4), np.nan), tuple(lists))
 
     @staticmethod
@@ -112,7 +89,7 @@ def address(array: npt.NDArray[Any]) -> int:
     return place
 
 
-def score_source(rows: Int64Array, score: IndexedScore) -> None:
+def _note_score(rows: Int64Array, score: IndexedScore) -> None:
     """Note where a score and its extremes lie, in one row or in several."""
     for column, array in (
         (sweep.SCORE, score.array),
@@ -122,7 +99,59 @@ def score_source(rows: Int64Array, score: IndexedScore) -> None:
         rows[..., column], rows[..., column + 1] = address(array), len(array)
 
 
-def event_source(row: Int64Array, lists: Sequence[Int64Array]) -> None:
+def _note_events(row: Int64Array, lists: Sequence[Int64Array]) -> None:
     """Note where four lists of bars lie."""
     for column, events in zip(_EVENT_COLUMNS, lists, strict=True):
         row[column], row[column + 1] = address(events), len(events)
+
+
+class SignalAnswers:
+    """A batch in the making, answer by answer, of a strategy that knows one point at a time.
+
+    A strategy may write the next answer into the same array, so each score is indexed, and copied
+    unless nobody can write to it, as it arrives; one that is read-only is indexed once.
+    """
+
+    def __init__(self) -> None:
+        self._sources: list[Int64Array] = []
+        self._levels: list[tuple[float, float, float, float]] = []
+        self._shared: dict[int, tuple[Any, IndexedScore]] = {}
+        self._keep: list[Any] = []
+
+    def add(self, signals: Signals) -> None:
+        """Take in the next point's signals, as `ares.backtest.checks.checked_signals` gives them."""
+        row, levels = np.zeros(sweep.N_SOURCES, dtype=np.int64), (math.nan,) * 4
+        if isinstance(signals, ScoreRule):
+            score = self._indexed(signals.array)
+            _note_score(row, score)
+            self._keep.append(score)
+            levels = signals.levels
+        else:
+            lists = [getattr(signals, column.name) for column in fields(signals)]
+            _note_events(row, lists)
+            self._keep.append(lists)
+        self._sources.append(row)
+        self._levels.append(levels)
+
+    def batch(self) -> SignalBatch:
+        """All that were added."""
+        sources = np.array(self._sources, dtype=np.int64).reshape(-1, sweep.N_SOURCES)
+        levels = np.array(self._levels, dtype=np.float64).reshape(-1, 4)
+        return SignalBatch(sources, levels, tuple(self._keep))
+
+    def _indexed(self, array: Float64Array) -> IndexedScore:
+        if _writable(array):
+            return IndexedScore.of(array.copy())
+        if id(array) not in self._shared:
+            # The array is kept beside its index: its identity is not given away meanwhile.
+            self._shared[id(array)] = (array, IndexedScore.of(array))
+        return self._shared[id(array)][1]
+
+
+def _writable(array: Any) -> bool:
+    """Whether somebody can write to the memory of an array."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return array is not None

@@ -63,6 +63,8 @@ def _level(rule: ScoreRule, name: str, where: str) -> float:
 
 def _score(score: Any, n: int, where: str) -> Float64Array:
     where = f"{where}, score"
+    if isinstance(score, np.ma.MaskedArray):
+        score = score.filled(np.nan)
     array = _flat(score, where, "a score is a flat array of numbers, one per bar")
     if array.dtype.kind not in "fiub":
         raise ParameterError(

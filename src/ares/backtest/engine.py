@@ -9,15 +9,17 @@ go from one bar at which something can happen to the next, and give the same bit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
 
 from ares.backtest.arena import Arena, Walked
-from ares.backtest.batch import SignalBatch
+from ares.backtest.batch import SignalAnswers, SignalBatch
 from ares.backtest.checks import checked_signals
 from ares.backtest.metrics import DAY_NS, Marks
 from ares.backtest.result import BacktestResult, Outcome, full_result
 from ares.backtest.signals import Signals, Stops
-from ares.backtest.strategies import BATCHED
+from ares.backtest.strategies import BATCHED, columns_per_point
 from ares.core.errors import ParameterError
 from ares.core.types import BoolArray, Fill, Float64Array, Int64Array, readonly
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from ares.backtest.costs import Costs
     from ares.backtest.strategy import Strategy
     from ares.market.bars import Bars
+
+_BATCH_BYTES: Final = 256 << 20  # of columns that are held for the points of one call
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,15 @@ class BatchMarks:
 
     def __len__(self) -> int:
         return len(self.equity)
+
+    @staticmethod
+    def join(parts: Sequence[BatchMarks]) -> BatchMarks:
+        """The points of several batches on the same days."""
+        if len(parts) == 1:
+            return parts[0]
+        rows = ("equity", "closed", "n_trades", "ruined")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in rows}
+        return BatchMarks(days=parts[0].days, **joined)
 
     @property
     def total_return(self) -> Float64Array:
@@ -119,7 +132,6 @@ def run_batch(
     strategy: Strategy,
     points: Sequence[Mapping[str, Any]],
     *,
-    prepared: Any = None,
     marks: Literal["days", "end"] = "days",
 ) -> BatchMarks:
     """Backtests of many points in one call, without tables; kernels release the GIL.
@@ -127,36 +139,76 @@ def run_batch(
     The strategies that are built in run without Python between the points.
 
     Args:
-        arena: Market and rules, bound once by `Arena.of`; its `start` and `stop` are the block.
+        arena: Market and rules, bound once by `Arena.of`.
         strategy: Where signals come from.
-        points: Parameters, normalised or not.
-        prepared: `strategy.prepare(arena.bars, max_gap=arena.max_gap)`; None makes it.
+        points: Parameters; what they lack has its default.
         marks: "days" marks every day, "end" the last one only.
 
     Raises:
-        ParameterError: as `simulate`.
+        ParameterError: as `simulate`; or another word for `marks`.
     """
-    n = len(arena.bars)
-    wanted = [_checked_point(strategy, params, n) for params in points]
-    if prepared is None:
-        prepared = strategy.prepare(arena.bars, max_gap=arena.max_gap)
-    batch = _signals(strategy, prepared, wanted, n)
-    ends, days = arena.day_ends if marks == "days" else arena.last_day
-    equity, closed, totals = arena.sweep(batch, [Stops.of(point) for point in wanted], ends)
-    return BatchMarks(days, equity, closed, totals[:, 0].copy(), totals[:, 1] != 0)
+    if not isinstance(arena, Arena):
+        raise ParameterError(
+            "a batch runs in an Arena",
+            value=type(arena).__name__,
+            where="arena",
+            remedy="Arena.of(bars, costs=...) makes one.",
+        )
+    wanted = [_checked_point(strategy, params, len(arena.bars)) for params in points]
+    prepared = strategy.prepare(arena.bars, max_gap=arena.max_gap)
+    return run_ranges([arena], strategy, prepared, wanted, marks=marks)[0]
+
+
+def run_ranges(
+    arenas: Sequence[Arena],
+    strategy: Strategy,
+    prepared: Any,
+    points: Sequence[Mapping[str, Any]],
+    *,
+    marks: Literal["days", "end"] = "days",
+) -> list[BatchMarks]:
+    """The same points on several ranges of one market; their signals are made once.
+
+    Args:
+        arenas: Ranges of the same bars under the same `max_gap`.
+        strategy: Where signals come from.
+        prepared: What `strategy.prepare` makes of these bars and this `max_gap`.
+        points: Normalised parameters.
+        marks: As in `run_batch`.
+    """
+    if marks not in {"days", "end"}:
+        raise ParameterError("marks must be days or end", value=marks, where="marks")
+    n = len(arenas[0].bars)
+    size = max(1, _BATCH_BYTES // (columns_per_point(strategy, prepared) * 8 * n + 1))
+    parts: list[list[BatchMarks]] = [[] for _ in arenas]
+    for begin in range(0, len(points) or 1, size):
+        some = points[begin : begin + size]
+        batch, stops = _signals(strategy, prepared, some, n), [Stops.of(point) for point in some]
+        for arena, part in zip(arenas, parts, strict=True):
+            ends, days = arena.day_ends if marks == "days" else arena.last_day
+            equity, closed, totals = arena.sweep(batch, stops, ends)
+            part.append(BatchMarks(days, equity, closed, totals[:, 0].copy(), totals[:, 1] != 0))
+    return [BatchMarks.join(part) for part in parts]
 
 
 def _signals(
     strategy: Strategy, prepared: Any, points: Sequence[Mapping[str, Any]], n: int
 ) -> SignalBatch:
-    if isinstance(strategy, BATCHED):
-        return strategy.signals_batch(prepared, points)
-    return SignalBatch.of([_answer(strategy, prepared, point, n) for point in points])
+    if type(strategy) in BATCHED:
+        batch: SignalBatch = strategy.signals_batch(prepared, points)  # type: ignore[attr-defined]
+        return batch
+    answers = SignalAnswers()
+    for point in points:
+        answers.add(_answer(strategy, prepared, point, n))
+    return answers.batch()
 
 
 def _answer(strategy: Strategy, prepared: Any, point: Mapping[str, Any], n: int) -> Signals:
+    signals = strategy.signals(prepared, point)
+    if type(strategy) in BATCHED:
+        return signals
     where = getattr(strategy, "where", f"{strategy.name}.signals")
-    return checked_signals(strategy.signals(prepared, point), n, where=where)
+    return checked_signals(signals, n, where=where)
 
 
 def _checked_point(strategy: Strategy, params: Mapping[str, Any], n: int) -> dict[str, Any]:
@@ -168,6 +220,16 @@ def _checked_point(strategy: Strategy, params: Mapping[str, Any], n: int) -> dic
             remedy="For example SmaCross(), or load_strategy('my_file.py:MyStrategy').",
         )
     point = strategy.space.normalise(params)
+    check_lookback(strategy, point, n)
+    return point
+
+
+def check_lookback(strategy: Strategy, point: Mapping[str, Any], n: int) -> None:
+    """Whether n bars are enough for the slowest signal of a point.
+
+    Raises:
+        ParameterError: they are not.
+    """
     lookback = getattr(strategy, "lookback", None)
     needed = lookback(point) if lookback is not None else 0
     if needed > n:
@@ -177,7 +239,6 @@ def _checked_point(strategy: Strategy, params: Mapping[str, Any], n: int) -> dic
             where="bars",
             remedy="Use shorter periods or more data.",
         )
-    return point
 
 
 def _result(arena: Arena, walked: Walked) -> BacktestResult:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_DECIMALS: Final = 15
+_LARGEST: Final = 2.0**45  # as in the kernels
+_LAST_PLACES: Final = 2.0**-50
 MAX_EXACT_PERIOD: Final = 1 << 17
 _NO_STARTS: Final = np.empty(0, dtype=np.int64)
 _MAX: Final = 1.0
@@ -41,13 +43,21 @@ def decimals_of(values: Float64Array) -> int:
 
 
 def decimals_of_tick(tick: float, values: Float64Array) -> int:
-    """Decimals of a market whose smallest decimal step is `tick`, or -1 where `values` need more."""
+    """Decimals of a market whose smallest decimal step is `tick`, or -1 where `values` need more.
+
+    A value that misses its step by a few units in the last place has that step: else one such value
+    would change the path, and so the bits, of all indicators before it.
+    """
     if not 0.0 < tick < math.inf:
         return -1
     places = max(0, round(-math.log10(tick)))
-    if places > MAX_DECIMALS:
+    array = _column("values", values)
+    scaled = np.abs(array) * 10.0**places
+    with np.errstate(invalid="ignore"):
+        off = np.abs(np.rint(scaled) - scaled) > _LAST_PLACES * scaled
+    if places > MAX_DECIMALS or off.any() or (scaled > _LARGEST).any():
         return -1
-    return int(kernels.decimal_places(_column("values", values), places, places))
+    return places
 
 
 def running_sums(values: Float64Array, decimals: int) -> tuple[Int64Array, float]:

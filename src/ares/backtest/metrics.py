@@ -111,10 +111,12 @@ class Marks:
         """
         # These two exits come after their close was marked.
         late = np.count_nonzero((trades.reason == END) | (trades.reason == RUIN))
+        with np.errstate(all="ignore"):  # equity that left the floats is an outcome
+            fall = float(largest_fall(closes, INITIAL_CASH))
         return Marks(
             days=days,
             equity=closes[ends],
-            drawdown=float(largest_fall(closes, INITIAL_CASH)),
+            drawdown=fall,
             closes_held=int(np.sum(trades.exit_bar - trades.entry_bar)) + int(late),
             n_bars=len(closes),
             elapsed_days=elapsed_days,

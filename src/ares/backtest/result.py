@@ -39,7 +39,7 @@ class Outcome(enum.Enum):
 
 
 @register(schema=1)
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BacktestResult:
     """One backtest.
 
@@ -59,6 +59,14 @@ class BacktestResult:
     metrics: dict[str, float]
     outcome: Outcome
     daily_returns: pd.Series
+
+    def __repr__(self) -> str:
+        found = self.metrics
+        return (
+            f"BacktestResult({self.outcome.name}, {len(self.trades):,} trades,"
+            f" total return {found['total_return']:.2%}, Sharpe {found['sharpe']:.2f},"
+            f" drawdown {found['max_drawdown']:.2%})"
+        )
 
     def plot(self, bars: Bars | None = None) -> Figure:
         """Equity and drawdown as a plotly figure, with `bars` the close and the fills as well.

@@ -10,15 +10,16 @@ import numpy.typing as npt
 
 from ares.core.types import Float64Array, Int64Array, readonly
 from ares.kernels.index import extremes
+from ares.kernels.position import LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONG_ENTRY: Final = 1
-LONG_EXIT: Final = 2
-SHORT_ENTRY: Final = 4
-SHORT_EXIT: Final = 8
-OF_DIRECTION: Final = {"long": 3, "short": 12, "both": 15}
+OF_DIRECTION: Final = {
+    "long": LONG_ENTRY | LONG_EXIT,
+    "short": SHORT_ENTRY | SHORT_EXIT,
+    "both": LONG_ENTRY | LONG_EXIT | SHORT_ENTRY | SHORT_EXIT,
+}
 
 Flags: TypeAlias = npt.NDArray[np.uint8]
 

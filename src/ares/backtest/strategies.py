@@ -71,7 +71,7 @@ def _crossings_of(
         addresses = np.array([address(one) for one in columns], dtype=np.int64)
         sums = (np.empty(0, dtype=np.int64), 1.0)
     n = len(prepared.close)
-    with np.errstate(over="ignore"):  # differences of running sums that wrapped are exact
+    with np.errstate(over="ignore"):  # words wrap; differences of sums that wrapped are exact
         edges = kernels.crossings(
             addresses, periods, sums, prepared.starts, places.reshape(-1, 2), n
         )
@@ -250,9 +250,10 @@ class BollingerReversion:
         columns = [(prepared.column("sma", p), prepared.column("std", p)) for p in periods]
         addresses = np.array([[address(a) for a in pair] for pair in columns], dtype=np.int64)
         widths = np.array([params["width"] for params in points], dtype=np.float64)
-        below, above, borders = kernels.outside_bands(
-            prepared.close, addresses.reshape(-1, 2), widths
-        )
+        with np.errstate(over="ignore"):  # the words of a kernel wrap
+            below, above, borders = kernels.outside_bands(
+                prepared.close, addresses.reshape(-1, 2), widths
+            )
         ends = borders.reshape(-1, 2)
         return SignalBatch.of_events(
             [
@@ -281,6 +282,19 @@ BATCHED: Final = (
     ModelSignal,
 )
 """Classes whose `signals_batch` the engine calls: it hands addresses to kernels unchecked."""
+
+
+def columns_per_point(strategy: Strategy, prepared: Any) -> int:
+    """Columns of bars that a batch of a strategy may hold for each point."""
+    match strategy:
+        case ScoreThreshold() | ModelSignal():
+            return 0
+        case SmaCross() if prepared.sums is not None:
+            return 0
+        case SmaCross() | EmaCross() | RsiReversion():
+            return 2
+    return 4
+
 
 BUILT_IN: Final[Mapping[str, Strategy]] = {
     strategy.name: strategy

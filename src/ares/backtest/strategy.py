@@ -147,7 +147,7 @@ class Prepared:
     def score(self, name: str, period: int) -> IndexedScore:
         """An indicator with its block extremes."""
         return self.columns.get(
-            (f"indexed {name}", period), lambda: IndexedScore.of(self._make(name, period))
+            (f"indexed {name}", period), lambda: IndexedScore.of(self.column(name, period))
         )
 
     def beyond(self, name: str, period: int, side: int) -> Int64Array:

@@ -27,12 +27,12 @@ def _pointer(_: Any, address: Any) -> Any:
 
 def floats_at(address: int, n: int) -> npt.NDArray[np.float64]:
     """The n float64 that lie at `address`, not copied."""
-    return np.ctypeslib.as_array((ctypes.c_double * n).from_address(address))
+    return np.ctypeslib.as_array((ctypes.c_double * int(n)).from_address(int(address)))
 
 
 def ints_at(address: int, n: int) -> npt.NDArray[np.int64]:
     """The n int64 that lie at `address`, not copied."""
-    return np.ctypeslib.as_array((ctypes.c_int64 * n).from_address(address))
+    return np.ctypeslib.as_array((ctypes.c_int64 * int(n)).from_address(int(address)))
 
 
 @overload(floats_at)  # type: ignore[untyped-decorator]

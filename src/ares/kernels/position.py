@@ -93,7 +93,7 @@ def _leave(bar: int, price: float, reason: int, rules: Rules, books: Books) -> N
     rates = rules[0]
     units = book[UNITS]
     slippage = 0.0 if reason == TARGET else rates[SLIPPAGE]
-    fill = price * (1.0 - slippage) if units > 0.0 else price * (1.0 + slippage)
+    fill = price * (1.0 - state[SIDE] * slippage)
     fee = rates[FEE] * (abs(units) * fill)
     book[CASH] += units * fill - fee
     if rules[1][KEEP] == 1:

@@ -20,6 +20,7 @@ from ares.kernels.position import (
     BORROW,
     BYTES,
     CASH,
+    ENTRY,
     FIRST,
     FLOAT,
     FLOATS,
@@ -60,7 +61,7 @@ Signal = tuple[Floats, Floats, Floats, Floats, Ints, Ints, Ints, Ints, Ints]
 
 # levels of a score
 ENTER, EXIT, SHORT_ENTER, SHORT_EXIT_LEVEL = 0, 1, 2, 3
-_SLACK = 1e-9
+_SLACK, _TINY = 1e-9, 1e-290
 
 PLACES = numba.types.Tuple((BYTES, FLOATS, INTS, FLOATS, FLOATS))
 _OUT, _EVENTS = FLOAT[::1], INT[::1]
@@ -170,8 +171,9 @@ def _next_bar(
 ) -> int:
     """First bar after `bar` at which something can happen to the open position."""
     plan, side, at_close = rules[1], state[SIDE], int(rules[1][AT_CLOSE])
-    if side < 0 and rules[0][BORROW] > 0.0:
-        return bar + 1  # it pays in every bar
+    # It pays in every bar; or it is worth so little that its value has hardly a digit.
+    if (side < 0 and rules[0][BORROW] > 0.0) or abs(book[UNITS]) * book[ENTRY] < _TINY:
+        return bar + 1
     until = int(min(plan[LAST] - 1, state[BAR] + plan[MAX_HOLD]))
     wanted = LONG_EXIT if side > 0 else SHORT_EXIT
     funding_bar, minima, maxima = places[2], places[3], places[4]

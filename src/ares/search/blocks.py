@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ares.backtest.metrics import DAY_NS
 from ares.core.errors import ArtifactError, InputError
 from ares.core.identity import seed_for
 from ares.core.types import Float64Array, Int64Array, readonly
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 MAX_FLAT_BLOCKS: Final = 32
 MIN_FLAT_BLOCKS: Final = 6
-DAY_NS: Final = 86_400_000_000_000
 _GOLDEN: Final = 0.6180339887498949
 
 

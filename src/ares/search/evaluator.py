@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from ares.backtest.arena import Arena
-from ares.backtest.engine import BatchMarks, run_batch
+from ares.backtest.engine import BatchMarks, check_lookback, run_ranges
 from ares.backtest.metrics import daily_returns
 from ares.core.errors import InputError
 from ares.core.identity import fingerprint
@@ -204,37 +204,31 @@ class EngineEvaluator:
         """Daily net returns of the continuous runs, shape (points, days); NaN where one failed."""
         problem = self._problem
         wanted = [problem.normalise(point) for point in points]
-        parts = self._runs(wanted, problem.start, problem.stop)
-        curves = [None if run is None else daily_returns(run.equity) for _, run in parts]
-        days = next((curve.shape[1] for curve in curves if curve is not None), 0)
-        rows = np.full((len(wanted), days), np.nan)
-        for (places, _), curve in zip(parts, curves, strict=True):
-            if curve is not None:
-                rows[places] = curve
+        rows = np.full((len(wanted), len(self._prepare()[1].day_ends[0])), np.nan)
+        for places, runs in self._runs(wanted, [(problem.start, problem.stop)]):
+            if runs is not None:
+                rows[places] = daily_returns(runs[0].equity)
         return rows
 
     def _ranges(
         self, points: list[dict[str, Any]], ranges: list[tuple[int, int]], pieces: int
     ) -> list[BlockResults]:
         """Block results of each point: the ranges in order, each cut into `pieces`."""
-        rows: list[list[BlockResults]] = [[] for _ in points]
-        for start, stop in ranges:
-            for places, run in self._runs(points, start, stop):
-                results = [_without_numbers(pieces)] if run is None else cut(run, pieces)
-                for place, result in zip(range(places.start, places.stop), results, strict=True):
-                    rows[place].append(result)
-        return [join(row) for row in rows]
+        found: list[BlockResults] = []
+        for places, runs in self._runs(points, ranges):
+            if runs is None:
+                found += [join([_without_numbers(pieces)] * len(ranges))] * len(points[places])
+            else:
+                found += map(join, zip(*(cut(run, pieces) for run in runs), strict=True))
+        return found
 
     def _runs(
-        self, points: list[dict[str, Any]], start: int, stop: int
-    ) -> list[tuple[slice, BatchMarks | None]]:
+        self, points: list[dict[str, Any]], ranges: list[tuple[int, int]]
+    ) -> list[tuple[slice, list[BatchMarks] | None]]:
         """The points as parts that ran in one call; None for a point whose run failed alone."""
-        problem = self._problem
         prepared, whole = self._prepare()
-        arena = whole
-        if (start, stop) != (whole.start, whole.stop):
-            arena = dataclasses.replace(whole, start=start, stop=stop)
-        run = functools.partial(run_batch, arena, problem.strategy, prepared=prepared)
+        arenas = [dataclasses.replace(whole, start=start, stop=stop) for start, stop in ranges]
+        run = functools.partial(self._checked_run, arenas, prepared)
         try:
             return [(slice(0, len(points)), run(points))]
         except Exception:  # noqa: BLE001  # a user's strategy may raise anything: find the point
@@ -243,7 +237,17 @@ class EngineEvaluator:
                 for place, point in enumerate(points)
             ]
 
-    def _alone(self, run: Callable[..., BatchMarks], point: dict[str, Any]) -> BatchMarks | None:
+    def _checked_run(
+        self, arenas: list[Arena], prepared: Any, points: list[dict[str, Any]]
+    ) -> list[BatchMarks]:
+        problem = self._problem
+        for point in points:
+            check_lookback(problem.strategy, point, len(problem.bars))
+        return run_ranges(arenas, problem.strategy, prepared, points)
+
+    def _alone(
+        self, run: Callable[..., list[BatchMarks]], point: dict[str, Any]
+    ) -> list[BatchMarks] | None:
         try:
             return run([point])
         except Exception as error:  # noqa: BLE001  # the point fails alone, as a value

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ares.backtest.engine import simulate_reference
+from ares.backtest.metrics import DAY_NS
 from ares.core.errors import ReplayError
-from ares.search.blocks import DAY_NS, block_results, even_borders
+from ares.search.blocks import block_results, even_borders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,5 +47,6 @@ def replay_proof(problem: Problem, params: Mapping[str, Any], score: Score) -> N
             "the winner's cold replay must equal what the search saw",
             value=dict(params),
             where=f"score {score.value!r}, replayed {problem.score(blocks, flat=False).value!r}",
-            remedy="Clear the cache (`ares cache clear`) and report this as a bug.",
+            remedy="A strategy must answer the same bars and parameters alike each time. If yours does,"
+            " report this as a bug.",
         )
