@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 import shutil
@@ -102,6 +103,8 @@ def backtest(
     sections = {
         **_sections("backtest", bars, config),
         "strategy": strategy.name,
+        "params": plain(point),
+        "costs": plain(dataclasses.asdict(costs)),
         "metrics": plain(result.metrics),
         "outcome": result.outcome.name,
     }
