@@ -53,12 +53,12 @@ def test_crossings_of_many_pairs_are_those_of_each(n, seed, periods, cuts):
     distinct = sorted({p for pair in periods for p in pair})
     columns = [indicators.sma(close, p, starts=starts, decimals=1) for p in distinct]
     pairs = np.array([[distinct.index(a), distinct.index(b)] for a, b in periods])
-    sums = indicators.running_sums(close, 1)
+    sums, _ = indicators.running_sums(close, 1)
     nowhere = np.zeros(len(distinct), dtype=np.int64)
     places = np.array([address(column) for column in columns])
     whole = np.array(distinct)
     made = events.crossings(nowhere, whole, sums, starts, pairs, n)
-    given_ = events.crossings(places, whole, (np.empty(0, dtype=np.int64), 1.0), starts, pairs, n)
+    given_ = events.crossings(places, whole, np.empty(0, dtype=np.int64), starts, pairs, n)
     for at, (fast, slow) in enumerate(periods):
         columns_of = [columns[distinct.index(p)].tolist() for p in (fast, slow)]
         expected = naive_crossings(*columns_of)
@@ -68,18 +68,14 @@ def test_crossings_of_many_pairs_are_those_of_each(n, seed, periods, cuts):
 
 def test_running_sums_may_pass_the_largest_integer():
     close = np.full(300_000, 2.0**45 - 1)
+    close[150_000:] -= 2.0**20
+    sums, largest = indicators.running_sums(close, 0)
+    assert sums.min() < 0  # they wrapped
+    assert largest == 2**45 - 1
     with np.errstate(over="ignore"):
-        sums = indicators.running_sums(close, 0)
-    assert sums[0].min() < 0  # they wrapped
-    step = close.copy()
-    step[150_000:] -= 2.0**20
-    with np.errstate(over="ignore"):
-        sums = indicators.running_sums(step, 0)
-        pairs, periods = np.array([[0, 1]]), np.array([10, 50])
-        starts = np.zeros(1, dtype=np.int64)
-        made = events.crossings(
-            np.zeros(2, dtype=np.int64), periods, sums, starts, pairs, len(step)
-        )
+        pairs, periods = np.array([[0, 1]]), np.array([2, 5])
+        starts, nowhere = np.zeros(1, dtype=np.int64), np.zeros(2, dtype=np.int64)
+        made = events.crossings(nowhere, periods, sums, starts, pairs, len(close))
     assert cut(made, 0) == ([], [150_000])
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_DECIMALS: Final = 15
-_LARGEST: Final = 2.0**45  # as in the kernels
-_LAST_PLACES: Final = 2.0**-50
 MAX_EXACT_PERIOD: Final = 1 << 17
 _NO_STARTS: Final = np.empty(0, dtype=np.int64)
 _MAX: Final = 1.0
@@ -52,24 +50,21 @@ def decimals_of_tick(tick: float, values: Float64Array) -> int:
         return -1
     places = max(0, round(-math.log10(tick)))
     array = _column("values", values)
-    scaled = np.abs(array) * 10.0**places
-    with np.errstate(invalid="ignore"):
-        off = np.abs(np.rint(scaled) - scaled) > _LAST_PLACES * scaled
-    if places > MAX_DECIMALS or off.any() or (scaled > _LARGEST).any():
+    if places > MAX_DECIMALS or not kernels.has_step(array, 10.0**places):
         return -1
     return places
 
 
-def running_sums(values: Float64Array, decimals: int) -> tuple[Int64Array, float]:
-    """Sums of the first 0, 1, ... n values as integers, shape (n + 1,), and their units per 1.
+def running_sums(values: Float64Array, decimals: int) -> tuple[Int64Array, int]:
+    """Sums of the first 0, 1, ... n values as integers, shape (n + 1,), and the largest value.
 
     They may pass 2**63 and wrap; the difference of two is exact for every window that `sma` takes.
     """
     out = np.empty(len(values) + 1, dtype=np.int64)
     with np.errstate(over="ignore"):
-        events.running_sums(_column("values", values), float(10**decimals), out)
+        largest = events.running_sums(_column("values", values), float(10**decimals), out)
     readonly(out)
-    return out, float(10**decimals)
+    return out, int(largest)
 
 
 def sma(

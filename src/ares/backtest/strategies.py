@@ -40,6 +40,9 @@ __all__ = [
 ]
 
 
+_NO_SUMS: Final = np.empty(0, dtype=np.int64)
+
+
 def _cross_space(fast: int, slow: int) -> ParameterSpace:
     return ParameterSpace(
         {
@@ -63,19 +66,31 @@ def _crossings_of(
     """Crossings of `fast` and `slow` of all points; means are made from sums where they can be."""
     pairs = np.array([(p["fast"], p["slow"]) for p in points], dtype=np.int64).reshape(-1, 2)
     periods, places = np.unique(pairs, return_inverse=True)
-    sums = prepared.sums if column == "sma" else None
-    addresses = np.zeros(len(periods), dtype=np.int64)
-    columns: list[Float64Array] = []
-    if sums is None or (len(periods) and periods[-1] > MAX_EXACT_PERIOD):
+    sums = _deciding_sums(prepared, pairs) if column == "sma" else None
+    addresses, columns = np.zeros(len(periods), dtype=np.int64), []
+    if sums is None:
         columns = [prepared.column(column, int(period)) for period in periods]
         addresses = np.array([address(one) for one in columns], dtype=np.int64)
-        sums = (np.empty(0, dtype=np.int64), 1.0)
+        sums = _NO_SUMS
     n = len(prepared.close)
     with np.errstate(over="ignore"):  # words wrap; differences of sums that wrapped are exact
         edges = kernels.crossings(
             addresses, periods, sums, prepared.starts, places.reshape(-1, 2), n
         )
     return SignalBatch.of_edges(*edges)
+
+
+def _deciding_sums(prepared: Prepared, pairs: Int64Array) -> Int64Array | None:
+    """Running sums of the closes, where sums of windows compare as the means do, which are rounded.
+
+    Means of p and q values of at most k units that differ do so by at least 1 / (p * q) units; so
+    k * p * q < 2**52 keeps their floats apart.
+    """
+    if prepared.sums is None or pairs.max(initial=0) > MAX_EXACT_PERIOD:
+        return None
+    sums, largest = prepared.sums
+    products = pairs[:, 0].astype(np.float64) * pairs[:, 1]
+    return sums if largest * products.max(initial=0.0) < 2.0**52 else None
 
 
 def _rsi_levels(params: Mapping[str, Any]) -> tuple[float, float, float, float]:

@@ -134,8 +134,8 @@ class Prepared:
         return found
 
     @functools.cached_property
-    def sums(self) -> tuple[Int64Array, float] | None:
-        """Running sums of the closes and their units per 1; None where closes share no decimals."""
+    def sums(self) -> tuple[Int64Array, int] | None:
+        """Running sums of the closes and the largest, in units; None where they share none."""
         if self.decimals < 0:
             return None
         return indicators.running_sums(self.close, self.decimals)

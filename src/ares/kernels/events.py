@@ -22,7 +22,6 @@ _F = numba.types.Array(_FLOAT, 1, "C", readonly=True)
 _I = numba.types.Array(_INT, 1, "C", readonly=True)
 _ROWS = numba.types.Array(_INT, 2, "C", readonly=True)
 _TABLE, _BITS = _FLOAT[:, ::1], numba.uint64[:, ::1]
-_SUMS = numba.types.Tuple((_I, _FLOAT))
 _TILE, _WORD = 1024, 64
 _ONE = np.uint64(1)
 # Position of the only bit of a word, by de Bruijn's sequence (Leiserson, Prokop, Randall 1998).
@@ -32,27 +31,24 @@ for _k in range(_WORD):
     _BIT[((0x03F79D71B4CB0A89 << _k) & (2**64 - 1)) >> 58] = _k
 
 
-@compiled(numba.void(_F, _FLOAT, _INT[::1]))
-def running_sums(values: Floats, scale: float, out: Ints) -> None:
-    """Sums of the first 0, 1, ... n values in units of 1/scale, shape (n + 1,)."""
-    total = np.int64(0)
+@compiled(_INT(_F, _FLOAT, _INT[::1]), allocates=False)
+def running_sums(values: Floats, scale: float, out: Ints) -> int:
+    """Sums of the first 0, 1, ... n values in units of 1/scale, shape (n + 1,); the largest value."""
+    total = largest = np.int64(0)
     out[0] = 0
     for i in range(values.shape[0]):
-        total += np.int64(np.rint(values[i] * scale))
+        units = np.int64(np.rint(values[i] * scale))
+        largest = max(largest, units)
+        total += units
         out[i + 1] = total
+    return int(largest)
 
 
-@compiled(numba.void(_INT, _INT, _INT, _INT, _INT, _SUMS, _FLOAT[::1]))
+@compiled(numba.void(_INT, _INT, _INT, _INT, _INT, _I, _FLOAT[::1]))
 def _fill_row(
-    address: int,
-    period: int,
-    begin: int,
-    tile: int,
-    end: int,
-    sums: tuple[Ints, float],
-    row: Floats,
+    address: int, period: int, begin: int, tile: int, end: int, sums: Ints, row: Floats
 ) -> None:
-    """Values of one column at the bars from `tile` on, NaN where it has none."""
+    """Values of one column at the bars from `tile` on, or sums of its windows; NaN where none."""
     defined = min(max(begin + period - 1, tile), end)
     row[: defined - tile] = np.nan
     row[end - tile :] = np.nan
@@ -61,29 +57,43 @@ def _fill_row(
         for i in range(defined, end):
             row[i - tile] = column[i]
         return
-    totals, denominator = sums[0], period * sums[1]
-    for i in range(defined, end):
-        row[i - tile] = (totals[i + 1] - totals[i + 1 - period]) / denominator
+    # Slices, since a loop over indices that might be negative is not made into vectors.
+    later, earlier = sums[defined + 1 : end + 1], sums[defined + 1 - period : end + 1 - period]
+    out = row[defined - tile : end - tile]
+    for k in range(out.shape[0]):
+        out[k] = float(later[k] - earlier[k])
 
 
-@compiled(numba.void(_TABLE, _INT, _INT, _BITS, _BITS, _INT), allocates=False)
-def _compare(rows: Floats, fast: int, slow: int, above: Words, below: Words, pair: int) -> None:
+@compiled(numba.void(_TABLE, _INT, _INT, _FLOAT, _FLOAT, _BITS, _BITS, _INT), allocates=False)
+def _compare(
+    rows: Floats,
+    fast: int,
+    slow: int,
+    fast_times: float,
+    slow_times: float,
+    above: Words,
+    below: Words,
+    pair: int,
+) -> None:
     """One bit per bar of a tile: fast > slow, and fast < slow; the first word is left alone."""
     for w in range(_TILE // _WORD):
         greater = less = np.uint64(0)
         for k in range(_WORD):
             i = w * _WORD + k
-            greater |= np.uint64(rows[fast, i] > rows[slow, i]) << np.uint64(k)
-            less |= np.uint64(rows[fast, i] < rows[slow, i]) << np.uint64(k)
+            one, other = fast_times * rows[fast, i], slow_times * rows[slow, i]
+            greater |= np.uint64(one > other) << np.uint64(k)
+            less |= np.uint64(one < other) << np.uint64(k)
         above[pair, w + 1], below[pair, w + 1] = greater, less
 
 
-@compiled(_INT(numba.uint64, _INT, _INT, _INT[::1], _INT), allocates=False)
-def _note(bits: np.uint64, base: int, down: int, out: Ints, count: int) -> int:
-    """Append 2 * bar + down for each bit that is set; the new count."""
+@compiled(_INT(numba.uint64, numba.uint64, _INT, _INT[::1], _INT), inlined=True, allocates=False)
+def _note(first: np.uint64, second: np.uint64, base: int, out: Ints, count: int) -> int:
+    """Append 2 * bar for each bit of `first` and 2 * bar + 1 for each of `second`; the new count."""
+    bits = first | second
     while bits != np.uint64(0):
         lowest = bits & (~bits + _ONE)
-        out[count] = 2 * (base + _BIT[(lowest * _DE_BRUIJN) >> np.uint64(58)]) + down
+        bar = base + _BIT[(lowest * _DE_BRUIJN) >> np.uint64(58)]
+        out[count] = 2 * bar + (second & lowest != np.uint64(0))
         count += 1
         bits &= bits - _ONE
     return count
@@ -110,8 +120,7 @@ def _edges(
             keep = ~np.uint64(0) << np.uint64(missing) if missing < _WORD else np.uint64(0)
             up &= keep
             down &= keep
-        count = _note(up, base, 0, out, count)
-        count = _note(down, base, 1, out, count)
+        count = _note(up, down, base, out, count)
     above[pair, 0], below[pair, 0] = above[pair, _TILE // _WORD], below[pair, _TILE // _WORD]
     return count
 
@@ -137,9 +146,9 @@ def _gathered(events: Ints, cuts: Ints, pairs: int) -> tuple[Ints, Ints, Ints]:
     return ups, downs, borders
 
 
-@compiled(numba.types.UniTuple(_INT[::1], 3)(_I, _I, _SUMS, _I, _ROWS, _INT))
+@compiled(numba.types.UniTuple(_INT[::1], 3)(_I, _I, _I, _I, _ROWS, _INT))
 def crossings(
-    addresses: Ints, periods: Ints, sums: tuple[Ints, float], starts: Ints, pairs: Ints, n: int
+    addresses: Ints, periods: Ints, sums: Ints, starts: Ints, pairs: Ints, n: int
 ) -> tuple[Ints, Ints, Ints]:
     """Bars at which the first column of each pair crosses the second.
 
@@ -147,9 +156,10 @@ def crossings(
     defined `period` - 1 bars after each start.
 
     Args:
-        addresses: Of each column, or 0 where it is the mean of the last `period` values.
+        addresses: Of each column; or 0 for all, where they are means of the last `period` values.
+            Then a / p > b / q is decided as q * a > p * b, in numbers below 2**53.
         periods: Of each column.
-        sums: `running_sums`, and the units in 1; not looked at where columns are given.
+        sums: `running_sums`; not looked at where columns are given.
         starts: First bars of the stretches; the first one is 0.
         pairs: Fast and slow column of each pair, shape (pairs, 2).
         n: Number of bars.
@@ -178,7 +188,10 @@ def crossings(
                 fast, slow = pairs[p, 0], pairs[p, 1]
                 if events.shape[0] < count + 2 * _TILE:
                     events = np.concatenate((events, np.empty_like(events)))
-                _compare(rows, fast, slow, above, below, p)
+                times = (1.0, 1.0)
+                if addresses[fast] == 0:
+                    times = (float(periods[slow]), float(periods[fast]))
+                _compare(rows, fast, slow, times[0], times[1], above, below, p)
                 first = begin + max(periods[fast], periods[slow])
                 count = _edges(above, below, p, tile, first, events, count)
                 part += 1
@@ -211,7 +224,6 @@ def outside_bands(close: Floats, columns: Ints, widths: Floats) -> tuple[Ints, I
                 above |= np.uint64(close[i] > mean[i] + reach) << np.uint64(i - base)
             if events.shape[0] < count + 2 * _WORD:
                 events = np.concatenate((events, np.empty_like(events)))
-            count = _note(below, base, 0, events, count)
-            count = _note(above, base, 1, events, count)
+            count = _note(below, above, base, events, count)
         cuts[p + 1] = count
     return _gathered(events, cuts, points)

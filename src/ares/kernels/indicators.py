@@ -26,6 +26,7 @@ _I = numba.types.Array(numba.int64, 1, "C", readonly=True)
 _OUT = numba.float64[::1]
 _LARGEST = 2.0**45  # integers of prices; sums of 2**17 of them still fit into 63 bits
 _EXACT_SQUARE = 2.0**62
+_LAST_PLACES = 2.0**-50
 
 _WINDOW = numba.void(_F, _I, numba.int64, numba.float64, _OUT)
 _RECURSIVE = numba.void(_F, _I, numba.int64, _OUT, _OUT)
@@ -49,6 +50,17 @@ def decimal_places(values: Floats, first: int, last: int) -> int:
         if abs(values[i]) * scale > _LARGEST:
             return -1
     return places
+
+
+@compiled(numba.boolean(_F, numba.float64), allocates=False)
+def has_step(values: Floats, scale: float) -> bool:
+    """Whether every value is k / scale with an integer k, but for a few units in the last place."""
+    off = 0
+    for i in range(values.shape[0]):
+        scaled = abs(values[i]) * scale
+        off += abs(np.rint(scaled) - scaled) > _LAST_PLACES * scaled
+        off += scaled > _LARGEST
+    return off == 0
 
 
 @compiled(_WINDOW)

@@ -249,7 +249,8 @@ def step(
         enter = not last and stale[bar] == 0
         _fills(bar, enter, opening[bar], time[bar], flags, atr, rules, books)
         older = older and state[TRADES] == before
-    if state[SIDE] != 0:
+    guarded = not (math.isnan(book[STOP_LEVEL]) and math.isnan(book[TARGET_LEVEL]))
+    if state[SIDE] != 0 and (guarded or accrues):
         _through_bar(bar, older, market, rules, books)
     if plan[AT_CLOSE] == 1:
         known = time[bar] + plan[INTERVAL]
