@@ -17,7 +17,7 @@ FEE = 0.0001
 FAST = (5, 8, 10, 12, 15, 18, 20, 25, 30, 40)
 SLOW = (50, 60, 70, 80, 90, 100, 120, 150, 200, 250)
 GRID = tuple({"fast": fast, "slow": slow} for fast in FAST for slow in SLOW)
-WIDE = 20  # columns that vectorbt takes at once where 100 would not fit into memory
+WIDE = 100  # columns that vectorbt takes in one call
 
 
 @dataclass(frozen=True)
