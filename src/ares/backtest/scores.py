@@ -22,9 +22,44 @@ if TYPE_CHECKING:
 _BELOW = (LessThan("exit", "enter"),)
 
 
+@dataclass(frozen=True, eq=False)
+class _ScoreRules:
+    """What both have: a score, checked and indexed once, and two levels on it."""
+
+    score: Float64Array
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", _checked(self.score))
+
+    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> IndexedScore:  # noqa: ARG002  # a score has no warm-up
+        """The score, where it fits the bars."""
+        if len(self.score) != len(bars):
+            raise ParameterError(
+                f"a score needs one value per bar, that is {len(bars)}",
+                value=len(self.score),
+                where="score",
+            )
+        return self._indexed
+
+    def signals(self, prepared: IndexedScore, params: Mapping[str, Any]) -> ScoreRule:
+        """The two levels."""
+        return ScoreRule(prepared.array, params["enter"], params["exit"])
+
+    def signals_batch(
+        self, prepared: IndexedScore, points: Sequence[Mapping[str, Any]]
+    ) -> SignalBatch:
+        """The levels of all points on the one score."""
+        levels = [(p["enter"], p["exit"], -p["enter"], -p["exit"]) for p in points]
+        return SignalBatch.of_scores([prepared], np.array(levels).reshape(-1, 4))
+
+    @functools.cached_property
+    def _indexed(self) -> IndexedScore:
+        return IndexedScore.of(self.score)
+
+
 @final
 @dataclass(frozen=True, eq=False)
-class ScoreThreshold:
+class ScoreThreshold(_ScoreRules):
     """Long while a score is high, short while it is low.
 
     Long entry where score >= enter, long exit where score <= exit; short entry where
@@ -37,7 +72,6 @@ class ScoreThreshold:
         ParameterError: a score that is not a flat array of numbers, infinite, or NaN throughout.
     """
 
-    score: Float64Array
     name: ClassVar[str] = "ScoreThreshold"
     space: ClassVar[ParameterSpace] = ParameterSpace(
         {
@@ -47,31 +81,10 @@ class ScoreThreshold:
         _BELOW,
     )
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "score", _checked(self.score))
-
-    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> IndexedScore:  # noqa: ARG002  # a score has no warm-up
-        """The score, where it fits the bars."""
-        return _fitting(self._indexed, len(bars))
-
-    def signals(self, prepared: IndexedScore, params: Mapping[str, Any]) -> ScoreRule:
-        """The two levels."""
-        return ScoreRule(prepared.array, params["enter"], params["exit"])
-
-    def signals_batch(
-        self, prepared: IndexedScore, points: Sequence[Mapping[str, Any]]
-    ) -> SignalBatch:
-        """The levels of all points on the one score."""
-        return _levels(prepared, points)
-
-    @functools.cached_property
-    def _indexed(self) -> IndexedScore:
-        return IndexedScore.of(self.score)
-
 
 @final
 @dataclass(frozen=True, eq=False)
-class ModelSignal:
+class ModelSignal(_ScoreRules):
     """`ScoreThreshold` on a model's side * confidence in [-1, 1], searched with its guards.
 
     Besides both levels the search moves stop_loss, take_profit (in average true ranges where
@@ -85,7 +98,6 @@ class ModelSignal:
         ParameterError: as `ScoreThreshold`.
     """
 
-    score: Float64Array
     name: ClassVar[str] = "ModelSignal"
     space: ClassVar[ParameterSpace] = ParameterSpace(
         {
@@ -98,27 +110,6 @@ class ModelSignal:
         },
         _BELOW,
     )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "score", _checked(self.score))
-
-    def prepare(self, bars: Bars, *, max_gap: int | None = None) -> IndexedScore:  # noqa: ARG002  # a score has no warm-up
-        """The score, where it fits the bars."""
-        return _fitting(self._indexed, len(bars))
-
-    def signals(self, prepared: IndexedScore, params: Mapping[str, Any]) -> ScoreRule:
-        """The two levels."""
-        return ScoreRule(prepared.array, params["enter"], params["exit"])
-
-    def signals_batch(
-        self, prepared: IndexedScore, points: Sequence[Mapping[str, Any]]
-    ) -> SignalBatch:
-        """The levels of all points on the one score."""
-        return _levels(prepared, points)
-
-    @functools.cached_property
-    def _indexed(self) -> IndexedScore:
-        return IndexedScore.of(self.score)
 
 
 def _checked(score: Any) -> Float64Array:
@@ -140,16 +131,3 @@ def _checked(score: Any) -> Float64Array:
         raise ParameterError("a score must be defined somewhere", value=np.nan, where="score")
     readonly(array)
     return array
-
-
-def _fitting(score: IndexedScore, n: int) -> IndexedScore:
-    if len(score.array) != n:
-        raise ParameterError(
-            f"a score needs one value per bar, that is {n}", value=len(score.array), where="score"
-        )
-    return score
-
-
-def _levels(score: IndexedScore, points: Sequence[Mapping[str, Any]]) -> SignalBatch:
-    levels = [(p["enter"], p["exit"], -p["enter"], -p["exit"]) for p in points]
-    return SignalBatch.of_scores([score], np.array(levels).reshape(-1, 4))
