@@ -57,8 +57,9 @@ def test_crossings_of_many_pairs_are_those_of_each(n, seed, periods, cuts):
     nowhere = np.zeros(len(distinct), dtype=np.int64)
     places = np.array([address(column) for column in columns])
     whole = np.array(distinct)
-    made = events.crossings(nowhere, whole, sums, starts, pairs, n)
-    given_ = events.crossings(places, whole, np.empty(0, dtype=np.int64), starts, pairs, n)
+    with np.errstate(over="ignore"):  # words wrap, which plain Python would warn of
+        made = events.crossings(nowhere, whole, sums, starts, pairs, n)
+        given_ = events.crossings(places, whole, np.empty(0, dtype=np.int64), starts, pairs, n)
     for at, (fast, slow) in enumerate(periods):
         columns_of = [columns[distinct.index(p)].tolist() for p in (fast, slow)]
         expected = naive_crossings(*columns_of)
@@ -93,7 +94,8 @@ def test_bands_of_many_points_are_those_of_each(n, seed, points):
     ]
     places = np.array([[address(a) for a in pair] for pair in columns])
     widths = np.array([width for _, width in points])
-    found = events.outside_bands(close, places, widths)
+    with np.errstate(over="ignore"):
+        found = events.outside_bands(close, places, widths)
     for at, ((mean, deviation), (_, width)) in enumerate(zip(columns, points, strict=True)):
         below = [t for t in range(n) if close[t] < mean[t] - width * deviation[t]]
         above = [t for t in range(n) if close[t] > mean[t] + width * deviation[t]]
