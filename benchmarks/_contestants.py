@@ -252,6 +252,10 @@ def loop_score_as_vectorbt(work, threads):
 # -- backtesting.py, event by event --------------------------------------------------------------
 
 
+def _convolved_mean(values, n):
+    return np.convolve(values, np.ones(n) / n)[: len(values)]
+
+
 def backtesting_py(bars, fast, slow):
     """Seconds and trades of one SMA point, its own usual way of writing it."""
     with warnings.catch_warnings():
@@ -261,9 +265,8 @@ def backtesting_py(bars, fast, slow):
 
         class Cross(Strategy):
             def init(self):
-                mean = lambda x, n: np.convolve(x, np.ones(n) / n)[: len(x)]  # noqa: E731
-                self.a = self.I(mean, bars.close, fast)
-                self.b = self.I(mean, bars.close, slow)
+                self.a = self.I(_convolved_mean, bars.close, fast)
+                self.b = self.I(_convolved_mean, bars.close, slow)
 
             def next(self):
                 if crossover(self.a, self.b):

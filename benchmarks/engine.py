@@ -1,13 +1,13 @@
 """The engine beside vectorbt, backtesting.py and a plain compiled loop: same work, same run.
 
-    python benchmarks/engine.py [FOLDER] [--repeats N] [--quick]
+    python benchmarks/engine.py [FOLDER] [--repeats N]
 
 FOLDER holds `bitfinex_BTCUSD_1m_*.csv.gz` files; without it random walks of the same length serve.
 Every contestant runs in a process of its own, two rounds in turn; its first run there is cold (kernels
 are compiled before), the others are warm. Their results are compared before their times are: each
 must find the same number of trades and the same final value of every point, but for two known
 differences (`_contestants.py` says which). Added memory is the highest resident memory of a run
-less that before it. Times are medians (least to greatest).
+less that before it, which needs Linux. Times are medians (least to greatest).
 """
 
 from __future__ import annotations

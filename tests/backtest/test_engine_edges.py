@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,7 +175,7 @@ print(json.dumps(found))
 @pytest.mark.slow
 @pytest.mark.compiled
 def test_kernels_as_plain_python_give_the_same():
-    here = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
+    here = str(Path(__file__).parents[1])
     found = [
         json.loads(
             subprocess.run(

@@ -6,7 +6,7 @@ import functools
 import math
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ares.kernels.index import extremes
 from ares.market.bars import Bars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Sequence
 
     from ares.backtest.batch import SignalBatch
 
@@ -121,7 +121,7 @@ class Arena:
     @property
     def day_ends(self) -> tuple[Int64Array, Int64Array]:
         """For each day to mark: the bar whose close marks it, and days since 1970-01-01 UTC."""
-        ends: tuple[Int64Array, Int64Array] = self._derived(
+        ends: tuple[Int64Array, Int64Array] = self.bars.derived(
             ("day ends", self.start, self.stop), lambda: _day_ends(self.bars, self.start, self.stop)
         )
         return ends
@@ -204,10 +204,6 @@ class Arena:
             )
         return marks, closed, books[1][:, [position.TRADES, position.RUINED]]
 
-    def _derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        kept = self.bars.derived
-        return kept[key] if key in kept else kept.setdefault(key, make())
-
     @property
     def _market(self) -> position.Market:
         bars = self.bars
@@ -217,21 +213,21 @@ class Arena:
     def _extremes(self) -> tuple[Float64Array, Float64Array]:
         """Block minima of the lows and block maxima of the highs."""
         bars = self.bars
-        found: tuple[Float64Array, Float64Array] = self._derived(
+        found: tuple[Float64Array, Float64Array] = self.bars.derived(
             "extremes", lambda: (extremes(bars.low, -1.0), extremes(bars.high, 1.0))
         )
         return found
 
     @property
     def _starts(self) -> Int64Array:
-        starts: Int64Array = self._derived(
+        starts: Int64Array = self.bars.derived(
             ("starts", self.max_gap), lambda: self.bars.segments(self.max_gap)
         )
         return starts
 
     @property
     def _stale(self) -> BoolArray:
-        stale: BoolArray = self._derived(
+        stale: BoolArray = self.bars.derived(
             ("stale", self.max_gap), lambda: _stale(self._starts, len(self.bars))
         )
         return stale
@@ -239,7 +235,7 @@ class Arena:
     @property
     def _atr(self) -> Float64Array:
         bars = self.bars
-        atr: Float64Array = self._derived(
+        atr: Float64Array = self.bars.derived(
             ("atr", self.max_gap),
             lambda: indicators.atr(
                 bars.high, bars.low, bars.close, ATR_PERIOD, starts=self._starts

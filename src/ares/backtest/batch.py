@@ -67,7 +67,7 @@ class SignalBatch:
 
     @staticmethod
     def of_edges(ups: Int64Array, downs: Int64Array, borders: Int64Array) -> SignalBatch:
-        """Crossings as `ares.kernels.crossings` gives them: up is long, down is short."""
+        """Crossings as `ares.kernels.events.crossings` gives them: up is long, down is short."""
         firsts = borders.reshape(-1, 2)
         sources = np.zeros((len(firsts) - 1, sweep.N_SOURCES), dtype=np.int64)
         for side, (array, long, short) in enumerate(

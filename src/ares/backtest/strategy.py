@@ -120,18 +120,17 @@ class Prepared:
     @staticmethod
     def of(bars: Bars, *, max_gap: int | None = None) -> Prepared:
         """`bars` made ready, once for all strategies."""
-        key = ("prepared", max_gap)
-        if key not in bars.derived:
-            made = Prepared(
+        made: Prepared = bars.derived(
+            ("prepared", max_gap),
+            lambda: Prepared(
                 close=bars.close,
                 high=bars.high,
                 low=bars.low,
                 starts=bars.segments(max_gap),
                 decimals=decimals_of_tick(bars.tick, bars.close),
-            )
-            bars.derived.setdefault(key, made)
-        found: Prepared = bars.derived[key]
-        return found
+            ),
+        )
+        return made
 
     @functools.cached_property
     def sums(self) -> tuple[Int64Array, int] | None:

@@ -1,7 +1,7 @@
 """Bars at which something is so, for many points in one call; 64 bars to a machine word.
 
 Crossings go over the bars tile by tile: a tile of each column stays in the processor's cache while
-all pairs are compared on it. A column is given, or a simple mean made from running integer sums.
+all pairs are compared on it. A column is given; simple means are compared by sums of windows.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 An array of n values has one entry for each 8 of them, then one for each 8 of those, and so on until
 one entry is left: that of all values. The levels lie behind each other in one array, a seventh of
 the values in size. A search looks at the values of one block, then at blocks, at blocks of blocks,
-and so on for four levels.
+and so on for four levels. The two searches are written out: one for any number of levels or of
+arrays was a quarter slower.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ares.market.timeframe import timeframe_ns
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     import pandas as pd
 
@@ -140,9 +140,12 @@ class Bars:
         return times
 
     @functools.cached_property
-    def derived(self) -> dict[Hashable, Any]:
-        """What others compute from these bars once and keep as long as the bars live."""
+    def _kept(self) -> dict[Hashable, Any]:
         return {}
+
+    def derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` computes of these bars, once, kept as long as they live; not the bars."""
+        return self._kept[key] if key in self._kept else self._kept.setdefault(key, make())
 
     @property
     def interval_ns(self) -> int:
