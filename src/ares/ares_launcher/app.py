@@ -10,6 +10,7 @@ from ares.ares_launcher import (
     config_commands,
     data_commands,
     run_commands,
+    search_commands,
     strategy_commands,
     train_commands,
 )
@@ -29,6 +30,7 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     train_commands.register(app)
     strategy_commands.register(app)
+    search_commands.register(app)
     data_commands.register(app)
     run_commands.register(app)
     config_commands.register(app)

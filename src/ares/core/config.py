@@ -62,6 +62,10 @@ class ParallelizationConfig(Section):
 
     enabled: bool = _volatile(True, "second switch of enable_parallelization")
     max_workers: int | None = _volatile(None, "worker count; default: the processors", ge=1)
+    workers: Literal["threads", "processes", "dask"] = _volatile("threads", "kind of workers")
+    scheduler: str | None = _volatile(
+        None, "address of a Dask scheduler, tcp://host:port; default: a cluster on this machine"
+    )
 
 
 class EarlyStoppingConfig(Section):

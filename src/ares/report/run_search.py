@@ -13,6 +13,8 @@ from ares.report.tables import bullets, empty, facts, note, part
 from ares.report.text import Html, join, num, pct, plural, tag, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
     import pandas as pd
 
     from ares.report.run_data import RunData
@@ -36,7 +38,7 @@ def search(run: RunData) -> Card:
         "the penalised objective over the training range. The more is tried, the better the best "
         "looks by luck alone: the statistics below count every trial."
     )
-    small = _multiples(run, frame, value)
+    small = multiples(frame, run.params)
     metrics = dig(run.steps[12], "metrics")
     body = [
         facts(
@@ -47,7 +49,7 @@ def search(run: RunData) -> Card:
                 ("Trades in sample", whole(dig(metrics, "n_trades"))),
             )
         ),
-        part("Score by trial", plots.figure(_by_number(frame, value))),
+        part("Score by trial", plots.figure(by_number(frame))),
         part("Score by parameter", small) if small else Html(),
         _note(stopped, lost),
         bullets(rows(run.steps[12], "notes")),
@@ -64,7 +66,9 @@ def _note(stopped: bool, lost: int) -> Html:
     return note(" ".join(sentences)) if sentences else Html()
 
 
-def _by_number(frame: pd.DataFrame, value: Any) -> plots.Plot:
+def by_number(frame: pd.DataFrame) -> plots.Plot:
+    """Score of every trial by its number, and the best so far."""
+    value = _values(frame["value"])
     number = frame["number"].to_numpy(np.int64)
     traces = []
     for colour, name, mine in _groups(frame):
@@ -89,14 +93,24 @@ def _by_number(frame: pd.DataFrame, value: Any) -> plots.Plot:
     return plots.Plot("trials", "Score of every trial by its number", traces, layout, 340)
 
 
-def _multiples(run: RunData, frame: pd.DataFrame, value: Any) -> Html:
+def multiples(frame: pd.DataFrame, chosen: Mapping[str, Any], *, logs: Container[str] = ()) -> Html:
+    """The score over each parameter that varies, as small plots.
+
+    Args:
+        frame: Trials.
+        chosen: The winner's parameters, marked by a line.
+        logs: Parameters whose axis is logarithmic.
+    """
+    value = _values(frame["value"])
     partial = _revealed(frame, value)
     drawn: list[Html] = []
     for column in sorted(c for c in frame.columns if str(c).startswith(_PREFIX)):
         name = str(column).removeprefix(_PREFIX)
         if frame[column].astype(str).nunique() < 2:
             continue
-        plot = _by_parameter(frame, column, name, value, partial, run.params.get(name), len(drawn))
+        plot = _by_parameter(frame, column, name, value, partial, chosen.get(name), len(drawn))
+        if name in logs:
+            plot.layout["xaxis"] = {**plot.layout["xaxis"], "type": "log"}
         drawn.append(tag("div", tag("h4", name), plots.figure(plot)))
     return tag("div", *drawn, class_="columns three") if drawn else Html()
 

@@ -42,13 +42,31 @@ ADAPTIVE: Final = "adaptive"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search is, told after each generation."""
+    """Where a search is, told after each generation.
+
+    Attributes:
+        generation: Generations done.
+        trials: Points done.
+        budget: Points wanted.
+        best: Best value so far; -inf where there is none.
+        resumed: Whether this generation came from the ledger.
+        full: Points run in full.
+        stopped: Points stopped early.
+        cached: Points that the cache answered.
+        failed: Points run in full that have no value.
+        seconds: Time since the search began.
+    """
 
     generation: int
     trials: int
     budget: int
     best: float
     resumed: bool
+    full: int = 0
+    stopped: int = 0
+    cached: int = 0
+    failed: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,8 @@ class SearchResult:
         policies: What early stopping did; empty without it.
         fallbacks: Fallbacks taken.
         replayed: Whether the winner was proved by `simulate_reference`.
+        plateau: `params`, `value`, `median` of the point with the best neighbourhood, and
+            `best_median` of the winner's; None where it was not looked for.
     """
 
     best: dict[str, Any] | None
@@ -81,6 +101,7 @@ class SearchResult:
     policies: dict[str, Any] = field(default_factory=dict)
     fallbacks: tuple[str, ...] = ()
     replayed: bool = False
+    plateau: dict[str, Any] | None = None
 
 
 def objective_of(config: SearchConfig) -> Objective:
@@ -184,6 +205,7 @@ class _Study:
         self.best: Trial | None = None
         self.fallbacks: list[str] = []
         self.waited = 0
+        self.began = time.perf_counter()
         self._reference: Score | None = None
         self._seen: set[str] = set()
 
@@ -290,7 +312,22 @@ class _Study:
         if progress is not None:
             best = -math.inf if self.best is None else self.best.score.value
             generation = len(self.ledger.generations) if not resumed else trials[0].generation + 1
-            progress(Progress(generation, len(self.trials), self.config.trials, best, resumed))
+            scores = [trial.score for trial in self.trials]
+            full = sum(score.full for score in scores)
+            progress(
+                Progress(
+                    generation,
+                    len(self.trials),
+                    self.config.trials,
+                    best,
+                    resumed,
+                    full=full,
+                    stopped=len(scores) - full,
+                    cached=sum(score.source in {"memory", "store"} for score in scores),
+                    failed=sum(score.full and math.isinf(score.value) for score in scores),
+                    seconds=time.perf_counter() - self.began,
+                )
+            )
 
     def _count_patience(self) -> None:
         """A generation improves where the best gains more than the noise of the earlier best."""
