@@ -66,14 +66,15 @@ def test_equal_points_run_once_and_the_store_outlives_the_process(counting, poin
     second.close()
 
 
-def test_a_block_that_was_revealed_before_is_not_run_again(counting):
+def test_flat_blocks_are_found_again_by_their_numbers_and_their_count(counting):
     cached = CachedBacktester(inner=counting)
     point = [{"fast": 5, "slow": 20}]
-    cached.evaluate(point, [3, 1], of=8)
-    cached.evaluate(point, [1, 5, 3], of=8)
-    assert counting.points == 3
-    cached.evaluate(point, [1], of=7)
-    assert counting.points == 4
+    first = cached.evaluate(point, [3, 1], of=8)
+    assert same(cached.evaluate(point, [3, 1], of=8), first)
+    assert counting.points == 2
+    cached.evaluate(point, [3, 1], of=7)
+    cached.evaluate(point, [5], of=8)
+    assert counting.points == 5
 
 
 def test_the_least_recently_used_result_leaves(counting):
@@ -310,7 +311,7 @@ def test_a_store_that_cannot_be_opened_is_one_warning(engine, points, tmp_path, 
 
 
 def test_a_full_disk_is_one_warning(engine, points, tmp_path, monkeypatch, caplog):
-    def full(self, results):
+    def full(self, problem, results):
         with self._guard():
             raise sqlite3.OperationalError("database or disk is full")
 

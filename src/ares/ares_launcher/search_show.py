@@ -166,7 +166,8 @@ def _show_winner(
     if found.best is None or found.score is None:
         raise AssertionError("unreachable")
     penalty = done.facts["objective"]["penalty"]
-    less = f" less {penalty:g} standard errors" if penalty else ""
+    errors = "standard error" if penalty == 1 else "standard errors"
+    less = f" less {penalty:g} {errors}" if penalty else ""
     title = (
         f"Best of {request.strategy.name}: score {found.score.value:.3f}, standard error "
         f"{number(found.score.error, 3)} ({request.objective.name}{less}, in sample)"
@@ -199,10 +200,10 @@ def _show_overfitting(done: SingleSearch) -> None:
     pbo = numbers["pbo"]
     rows = [
         (f"best Sharpe ratio by luck, of {trials}", number(numbers["expected_max_sharpe"])),
-        (f"deflated Sharpe ratio, {trials} trials", number(numbers["dsr"], 3)),
+        (f"deflated Sharpe ratio, {trials} trials", _share(numbers["dsr"])),
         (
             f"the same, {number(numbers['effective_trials'], 0)} effective trials",
-            number(numbers["dsr_effective"], 3),
+            _share(numbers["dsr_effective"]),
         ),
         (
             "probability of backtest overfitting",
@@ -231,7 +232,10 @@ def verdict(numbers: dict[str, Any]) -> str:
     return f"{luck}; {noise}. {last}"
 
 
-def _share(value: float) -> str:
+def _share(value: float | None) -> str:
+    """Cut, not rounded: what is below a threshold never reads as at it."""
+    if value is None:
+        return "-"
     return "below 0.001" if value < 0.001 else f"{math.floor(1000 * value) / 1000:.3f}"
 
 
@@ -255,11 +259,11 @@ def _say_stops(done: SingleSearch) -> None:
     if not audited:
         say(f"Early stopping: {stops['stopped']:,} points stopped, none of them drawn for audit.")
         return
-    error = number(100 * stops["standard_error"], 1)
+    low, high = (number(100 * bound, 1) for bound in stops["interval"])
     say(
         f"Early stopping: {stops['stopped']:,} points stopped; of {audited:,} that were run to the "
         f"end all the same, {stops['false_stops']:,} would have led: "
-        f"{number(100 * stops['false_stop_rate'], 1)} ± {error} % false stops."
+        f"{number(100 * stops['false_stop_rate'], 1)} % false stops (95 % interval: {low} to {high} %)."
     )
 
 

@@ -57,7 +57,7 @@ def winner_curve(bars: Bars, result: BacktestResult) -> pd.DataFrame:
 def of_benchmark(curve: pd.DataFrame, days_per_year: float) -> dict[str, Any]:
     """Return, Sharpe ratio and largest drawdown of buying at the first open and holding."""
     returns = curve["benchmark_return"].to_numpy(np.float64)
-    equity: Float64Array = np.cumprod(1.0 + returns)
+    equity = np.asarray(np.cumprod(1.0 + returns), dtype=np.float64)
     spread = float(returns.std(ddof=1)) if len(returns) > 1 else math.nan
     found = {
         "total_return": float(equity[-1] - 1.0),
@@ -133,11 +133,22 @@ def of_stops(found: SearchResult, *, on: bool) -> dict[str, Any]:
                 "false_stops": false,
                 "false_stop_rate": rate,
                 "standard_error": math.sqrt(rate * (1.0 - rate) / audited) if audited else math.nan,
+                "interval": _wilson(false, audited),
                 "best_audited": float(known.max()) if len(known) else math.nan,
                 "lost": max(0.0, float(known.max()) - best) if len(known) else math.nan,
             }
         )
     )
+
+
+def _wilson(hits: int, count: int) -> list[float]:
+    """95 % interval of a share (Wilson 1927), which is right where no hit was seen, too."""
+    from scipy.stats import binomtest
+
+    if not count:
+        return [math.nan, math.nan]
+    found = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+    return [float(found.low), float(found.high)]
 
 
 def _why_off(found: SearchResult, *, on: bool) -> str:

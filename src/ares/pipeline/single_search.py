@@ -299,7 +299,7 @@ def _config_toml(config: Config, request: SearchRequest) -> str:
     notes = [f"# Searched: {name}" for name in sorted(request.space.parameters)]
     # The configuration's default is that of training; a strategy's direction is long by default.
     values["search"].pop("direction", None)
-    sides = getattr(request.space.parameters.get("direction"), "choices", ())
+    sides: tuple[Any, ...] = getattr(request.space.parameters.get("direction"), "choices", ())
     if len(sides) == 1:
         values["search"]["direction"] = sides[0]
     if callable(request.objective.statistic):

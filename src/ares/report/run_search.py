@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -110,7 +111,7 @@ def multiples(frame: pd.DataFrame, chosen: Mapping[str, Any], *, logs: Container
             continue
         plot = _by_parameter(frame, column, name, value, partial, chosen.get(name), len(drawn))
         if name in logs:
-            plot.layout["xaxis"] = {**plot.layout["xaxis"], "type": "log"}
+            plot.layout["xaxis"] = _log_axis(frame[column].to_numpy(np.float64))
         drawn.append(tag("div", tag("h4", name), plots.figure(plot)))
     return tag("div", *drawn, class_="columns three") if drawn else Html()
 
@@ -147,6 +148,16 @@ def _by_parameter(
         "yaxis": {"range": _range(value, partial)},
     }
     return plots.Plot(f"parameter-{position}", f"Score over {name}", traces, layout, 200)
+
+
+def _log_axis(values: Any) -> dict[str, Any]:
+    """A logarithmic axis with a few round ticks."""
+    low, high = float(values.min()), float(values.max())
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{d}e{power}") for power in decades for d in (1, 2, 5)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    few = inside[:: -(-len(inside) // 6) or 1]
+    return {"type": "log", "tickvals": few, "ticktext": [f"{tick:g}" for tick in few]}
 
 
 def _dots(

@@ -217,8 +217,8 @@ def stops(found: SearchData) -> Card:
     )
     rate = DASH
     if audited:
-        error = pct(given.get("standard_error"))
-        rate = f"{pct(given.get('false_stop_rate'))} ± {error}"
+        low, high = (pct(dig(given, "interval", end)) for end in (0, 1))
+        rate = f"{pct(given.get('false_stop_rate'))} (95 %: {low} to {high})"
     worst = DASH if lost is None else ("nothing" if lost == 0 else num(lost, 3))
     staged = [
         (f"After stage {stage}", whole(count))

@@ -100,16 +100,17 @@ def _winner(found: SearchData) -> Card:
         return _nobody(found)
     metrics, held = dig(best, "metrics"), dig(found.facts, "benchmark")
     final, sharpe = dig(metrics, "total_return"), dig(metrics, "sharpe")
-    error = dig(best, "error")
-    score = num(dig(best, "score"), 3)
+    gain = dig(held, "total_return")
     head = tiles(
         (
-            ("Score", score + (f" ± {num(error, 3)}" if number_of(error) is not None else ""), ""),
+            ("Score", num(dig(best, "score"), 3), ""),
+            ("Its standard error", num(dig(best, "error"), 3), ""),
             ("Sharpe ratio", num(sharpe), tone(sharpe)),
-            ("Return per year", pct(dig(metrics, "cagr"), sign=True), tone(final)),
+            ("Return", pct(final, 0, sign=True), tone(final)),
             ("Largest drawdown", pct(dig(metrics, "max_drawdown")), ""),
             ("Trades", whole(dig(metrics, "n_trades")), ""),
-            ("Buy and hold, Sharpe", num(dig(held, "sharpe")), tone(dig(held, "sharpe"))),
+            ("Buy and hold: Sharpe", num(dig(held, "sharpe")), tone(dig(held, "sharpe"))),
+            ("Buy and hold: return", pct(gain, 0, sign=True), tone(gain)),
         )
     )
     count = plural(dig(found.facts, "counts", "trials"), "point")
@@ -166,8 +167,8 @@ def _points(rate: Any) -> str:
 def _score_words(found: SearchData) -> str:
     name, penalty = (dig(found.facts, "objective", key) for key in ("name", "penalty"))
     less = (
-        f" less {short(penalty)} standard errors, which are estimated by leaving out one block of "
-        "days at a time"
+        f" less {plural(penalty, 'standard error')}, estimated by leaving out one block of days at "
+        "a time"
         if number_of(penalty)
         else ""
     )
