@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ares.ares_launcher import (
+    cache_commands,
     config_commands,
     data_commands,
     run_commands,
@@ -33,6 +34,7 @@ def build_app() -> typer.Typer:
     search_commands.register(app)
     data_commands.register(app)
     run_commands.register(app)
+    cache_commands.register(app)
     config_commands.register(app)
     return app
 
