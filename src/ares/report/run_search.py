@@ -139,7 +139,9 @@ def _by_parameter(
     for trace in traces:
         trace["hovertemplate"] = "%{x}: %{y:.3f}<extra></extra>"
     at = chosen if numeric and isinstance(chosen, int | float) else None
-    shapes = [plots.upright(float(at), colour="text")[0]] if at is not None else []
+    shapes = []
+    if at is not None:  # a line of the grid at the same place would hide it below
+        shapes = [{**plots.upright(float(at), colour="text")[0], "layer": "above"}]
     layout = {
         "showlegend": False,
         "hovermode": "closest",

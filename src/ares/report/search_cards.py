@@ -12,7 +12,7 @@ from ares.report.run_data import dig, rows
 from ares.report.run_search import multiples
 from ares.report.shell import Card
 from ares.report.tables import coloured, empty, facts, note, part, table
-from ares.report.text import DASH, Html, join, num, number_of, pct, plural, short, tag, whole
+from ares.report.text import DASH, Html, join, num, number_of, pct, plural, tag, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,10 +129,10 @@ def _pairs(found: SearchData) -> Html:
         title = tag("h4", f"{across} and {up}")
         drawn.append(tag("div", title, plots.figure(plot)))
     words = (
-        "Median score of the points in each cell that ran in full; empty cells had none. The ring is "
-        "the winner."
+        "Median score of the points in each cell that ran in full: the stronger the colour, the "
+        "better; empty cells had none. Cells are named by their middle. The ring is the winner."
     )
-    return part("Pairs of parameters", tag("div", *drawn, class_="columns three"), note(words))
+    return part("Pairs of parameters", tag("div", *drawn, class_="columns"), note(words))
 
 
 def _heat(
@@ -145,16 +145,17 @@ def _heat(
     for row in range(len(y_names)):
         cells = [value[(x == column) & (y == row)] for column in range(len(x_names))]
         grid.append(plots.numbers([np.median(cell) if len(cell) else np.nan for cell in cells]))
-    reach = max(abs(v) for row in grid for v in row if v is not None) or 1.0
+    known = [v for row in grid for v in row if v is not None]
+    weak = float(np.quantile(known, 0.2))  # a few terrible cells would hide what differs above
     traces: list[dict[str, Any]] = [
         {
             "type": "heatmap",
             "x": [plots.label(name) for name in x_names],
             "y": [plots.label(name) for name in y_names],
             "z": grid,
-            "zmin": -reach,
-            "zmax": reach,
-            "colorscale": [[0, "bad-fill"], [0.5, "card"], [1, "good-fill"]],
+            "zmin": weak,
+            "zmax": max(*known, weak + 1e-9),
+            "colorscale": [[0, "accent:0.06"], [0.5, "accent:0.3"], [1, "accent"]],
             "showscale": False,
             "xgap": 1,
             "ygap": 1,
@@ -171,7 +172,7 @@ def _heat(
     winner["hoverinfo"] = "skip"
     traces.append(winner)
     layout = {
-        "xaxis": {"type": "category", "title": {"text": plots.label(across)}, "nticks": 5},
+        "xaxis": {"type": "category", "title": {"text": plots.label(across)}, "nticks": 6},
         "yaxis": {"type": "category", "title": {"text": plots.label(up)}, "nticks": 5},
         "showlegend": False,
         "hovermode": "closest",
@@ -191,13 +192,13 @@ def _cells(found: SearchData, frame: pd.DataFrame, name: str) -> tuple[Any, list
     values = column.to_numpy(np.float64)
     distinct = np.unique(values)
     if len(distinct) <= _BINS:
-        return np.searchsorted(distinct, values), [short(v) for v in distinct.tolist()]
+        return np.searchsorted(distinct, values), [f"{v:.4g}" for v in distinct.tolist()]
     low, high = float(distinct[0]), float(distinct[-1])
     log = name in found.logs and low > 0
     edges = (np.geomspace if log else np.linspace)(low, high, _BINS + 1)
     cell = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, _BINS - 1)
-    pairs = itertools.pairwise(edges.tolist())
-    return cell, [f"{short(a, 3)} to {short(b, 3)}" for a, b in pairs]
+    middle = np.sqrt(edges[1:] * edges[:-1]) if log else (edges[1:] + edges[:-1]) / 2
+    return cell, [f"{v:.0f}" if v >= 100 else f"{v:.3g}" for v in middle.tolist()]
 
 
 def stops(found: SearchData) -> Card:

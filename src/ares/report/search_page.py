@@ -187,7 +187,10 @@ def _overfitting(found: SearchData) -> Card:
         return Card("overfitting", "Is it luck?", "Luck", empty(text))
     body = table(
         ("Statistic", "Value", "What it says"),
-        [(name, tag("b", value, class_="nowrap"), text) for name, value, text in of_search(search)],
+        [
+            (name, tag("b", value, class_="nowrap"), text)
+            for name, value, text in (_deflated(search), *of_search(search)[1:])
+        ],
         words=3,
     )
     lead = (
@@ -199,6 +202,16 @@ def _overfitting(found: SearchData) -> Card:
         "can prove it."
     )
     return Card("overfitting", "Is it luck?", "Luck", body, lead)
+
+
+def _deflated(search: Any) -> tuple[str, str, str]:
+    """The first statistic, in the words of a page that has no other one before it."""
+    name, value, _ = of_search(search)[0]
+    text = (
+        "Probability that the winner's true Sharpe ratio is above what luck gives to the best of "
+        f"{whole(dig(search, 'n_trials'))}; 0.95 and more counts as evidence."
+    )
+    return name, value, text
 
 
 def _plateau(found: SearchData) -> Card | None:
