@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ares.search.ledger import Ledger
 
 _PREFIX: Final = "param_"
-_PAGE: Final = 20_000
+_PAGE: Final = 4096
 _NUMBERS: Final = ("value", "error", "revealed", "audit")
 
 
