@@ -148,6 +148,7 @@ def _as_json(done: SingleSearch, rate: float) -> dict[str, Any]:
         "objective": facts["objective"],
         "space": facts["space"],
         "outcomes": facts["outcomes"],
+        "first_error": done.raised,
         "buy_and_hold": facts.get("benchmark"),
         "overfitting": facts.get("overfitting"),
         "early_stopping": facts["stops"],
@@ -274,6 +275,8 @@ def _say_no_score(done: SingleSearch, request: SearchRequest) -> None:
     for name, count in done.facts["outcomes"].items():
         reason = _REASONS.get(name, name.lower().replace("_", " "))
         say(f"  {count:,} {reason.format(least=least)}.")
+    if done.raised is not None:
+        say(f"The first one without a number: {done.raised}.")
 
 
 def _say_next(done: SingleSearch) -> None:

@@ -19,6 +19,7 @@ from ares.core.settings import shaping_values, to_toml
 from ares.market.bars import split_holdout
 from ares.pipeline import search_facts as facts
 from ares.pipeline.saving import as_json, as_parquet
+from ares.pipeline.search_errors import first_error
 from ares.pipeline.single import common_sections, publish
 from ares.pipeline.summaries import iso, plain
 from ares.search.objective import Objective
@@ -72,6 +73,7 @@ class SingleSearch:
         span: Their first and last day.
         held_back: Time range of the bars that were not looked at; None where there are none.
         next_command: What to run next; None without a winner.
+        raised: What the first point without numbers raised, where there is no winner.
         seconds: Time that the search took.
         cached: Points that the cache answered.
         resumed: Points of an interrupted run before.
@@ -85,6 +87,7 @@ class SingleSearch:
     span: tuple[str, str]
     held_back: str | None
     next_command: str | None
+    raised: str | None
     seconds: float
     cached: int
     resumed: int
@@ -141,7 +144,7 @@ def optimize(
         command = None if found.best is None else request.next_command(found.best, held_back)
         if found.best is None and ledger is not None:
             shutil.rmtree(ledger.parent, ignore_errors=True)
-        _refuse_where_all_raised(toolkit, training, request, found)
+        raised = _why_nothing(toolkit, training, request, found)
         sources = Counter(found.volatile["source"])
         done = SingleSearch(
             found=found,
@@ -150,6 +153,7 @@ def optimize(
             span=(iso(training.timestamp[0])[:10], iso(training.timestamp[-1])[:10]),
             held_back=held_back,
             next_command=command,
+            raised=raised,
             seconds=seconds,
             cached=sources["memory"] + sources["store"],
             resumed=sources["ledger"],
@@ -320,51 +324,27 @@ def _held_back(bars: Bars, start: int, config: Config) -> str:
     return f"{seconds}-{end}"
 
 
-def _refuse_where_all_raised(
+def _why_nothing(
     toolkit: Any, bars: Bars, request: SearchRequest, found: SearchResult
-) -> None:
-    """Raise what the first point raised, where no point did anything else.
+) -> str | None:
+    """What the first point without numbers raised, where there is no winner.
 
-    A point that raises has no numbers, and so it has the same blocks as any other such point.
+    Raises:
+        InputError: the same, where no point ended otherwise.
     """
-    trials = found.trials
-    if found.best is not None or set(trials["outcome"]) != {"NOT_FINITE"}:
-        return
-    first = _params_of(trials, 0)
-    said = f"every one of the {len(trials)} points raised; the first"
-    settings: dict[str, Any] = {
-        "costs": toolkit.costs_for(bars.calendar),
-        "fill": toolkit.config.search.fill,
-        "max_gap": toolkit.config.data.max_gap,
-    }
-    if len(set(trials["blocks"])) == 1:
-        try:
-            simulate(bars, request.strategy, first, **settings)
-        except Exception as error:
-            raise InputError(f"{said}: {error}", value=first) from error
+    if found.best is not None:
+        return None
     statistic = request.objective.statistic
-    if callable(statistic):
-        blocks = toolkit.cached_backtester.evaluate([first])[0].blocks
-        try:
-            statistic(blocks, float(bars.days_per_year))
-        except Exception as error:
-            what = f"the objective {request.objective.name} raised {type(error).__name__}"
-            raise InputError(
-                f"no point has a score: {what}: {error}",
-                value=first,
-                where=_where(statistic),
-            ) from error
-
-
-def _where(function: Any) -> str:
-    code = function.__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
-
-
-def _params_of(trials: pd.DataFrame, row: int) -> dict[str, Any]:
-    names = [str(c) for c in trials.columns if str(c).startswith("param_")]
-    values = {n.removeprefix("param_"): trials[n].tolist()[row] for n in names}
-    return {name: value for name, value in values.items() if value is not None}
+    error = first_error(toolkit, bars, request.strategy, statistic, found)
+    if error is None:
+        return None
+    if set(found.trials["outcome"]) == {"NOT_FINITE"}:
+        raise InputError(
+            f"none of the {len(found.trials)} points has a score; at the first, {error.rule}",
+            value=error.value,
+            where=error.where,
+        ) from error
+    return str(error)
 
 
 def request_of(
