@@ -27,7 +27,7 @@ _REASONS = {
 
 
 @contextmanager
-def search_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def search_bar(budget: int, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Observer that shows a bar on a terminal; elsewhere it shows nothing."""
     shown = console(stderr=True)
     if quiet or not shown.is_terminal:
@@ -46,7 +46,7 @@ def search_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         transient=True,
     )
     with live:
-        task = live.add_task("searching", total=None, account="")
+        task = live.add_task("searching", total=budget, account="the first points")
         pace = Pace()
 
         def advance(now: Progress) -> None:
@@ -55,7 +55,7 @@ def search_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
                 total=now.budget,
                 completed=now.trials,
                 description=_best_so_far(now),
-                account=account(now, pace(now)),
+                account="judging" if now.trials >= now.budget else account(now, pace(now)),
             )
 
         yield advance

@@ -129,7 +129,7 @@ def optimize(
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(folder.with_suffix(".lock")))
             ledger = folder / "ledger.sqlite"
-        with _told(progress, kept=ledger is not None) as tell:
+        with _told(progress, kept=ledger is not None) as told:
             found = run_search(
                 evaluator,
                 request.space,
@@ -137,7 +137,7 @@ def optimize(
                 seed=seed,
                 ledger=ledger,
                 patience=patience,
-                progress=tell,
+                progress=told,
             )
         seconds = time.perf_counter() - began
         held_back = None if request.whole else _held_back(bars, len(training), config)
@@ -156,7 +156,7 @@ def optimize(
             raised=raised,
             seconds=seconds,
             cached=sources["memory"] + sources["store"],
-            resumed=sources["ledger"],
+            resumed=told.resumed,
             memory=toolkit.memory_manager.profile_memory_usage(),
             run_dir=workspace.runs,
         )
@@ -166,25 +166,34 @@ def optimize(
     return dataclasses.replace(done, run_dir=run_dir)
 
 
+class _Told:
+    """Passes progress on, and remembers how far the search is."""
+
+    def __init__(self, progress: Callable[[Progress], None]) -> None:
+        self._progress = progress
+        self.last: Progress | None = None
+        self.resumed = 0
+
+    def __call__(self, now: Progress) -> None:
+        self.last = now
+        if now.resumed:
+            self.resumed = now.trials
+        self._progress(now)
+
+
 @contextmanager
-def _told(
-    progress: Callable[[Progress], None], *, kept: bool
-) -> Iterator[Callable[[Progress], None]]:
-    """Pass progress on; an interruption says how far the search was, and what to do."""
-    last: list[Progress] = []
-
-    def tell(now: Progress) -> None:
-        last[:] = [now]
-        progress(now)
-
+def _told(progress: Callable[[Progress], None], *, kept: bool) -> Iterator[_Told]:
+    """An interruption says how far the search was, and what to do."""
+    told = _Told(progress)
     try:
-        yield tell
+        yield told
     except KeyboardInterrupt:
-        far = f" after {last[0].trials} of {last[0].budget} points" if last else ""
+        last = told.last
+        far = f" after {last.trials} of {last.budget} points" if last else ""
         remedy = "They are kept: the same command goes on from there."
         if not kept:
             remedy = "Nothing is kept, as the strategy or the objective has no identity."
-        elif not last:
+        elif last is None:
             remedy = "The same command starts it again."
         raise InterruptedRunError(f"the search was interrupted{far}", remedy=remedy) from None
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ares.core.types import Float64Array
 
 _FOLDS: Final = 5
-_TREES: Final = 60
-_REPEATS: Final = 5
+_TREES: Final = 40
+_REPEATS: Final = 3
 _LEAST: Final = 25
 _MOST: Final = 2000
 
