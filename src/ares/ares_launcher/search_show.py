@@ -257,6 +257,9 @@ def _say_stops(done: SingleSearch) -> None:
         say(f"Early stopping was off: {stops['reason']}.")
         return
     audited = stops["audited"]
+    if not stops["stopped"]:
+        say("Early stopping was on, and stopped nothing.")
+        return
     if not audited:
         say(f"Early stopping: {stops['stopped']:,} points stopped, none of them drawn for audit.")
         return

@@ -129,6 +129,7 @@ def of_stops(found: SearchResult, *, on: bool) -> dict[str, Any]:
                 "agreements": policies.get("agreements", []),
                 "stopped": int(found.counts["stopped"]),
                 "by_stage": {str(s): int((stage == s).sum()) for s in np.unique(stage[stage > 0])},
+                "saved": policies.get("saved"),
                 "audited": audited,
                 "false_stops": false,
                 "false_stop_rate": rate,
@@ -154,6 +155,9 @@ def _wilson(hits: int, count: int) -> list[float]:
 def _why_off(found: SearchResult, *, on: bool) -> str:
     if not on:
         return "it is switched off"
+    if found.policies.get("off"):
+        said = str(found.policies["off"]).removeprefix("early stopping is off: ")
+        return said.removesuffix("; all points run in full")
     if found.policies.get("agreements"):
         return "short pieces of this market rank the points otherwise than the whole does"
     return "there was nothing to calibrate it on: too few points, or blocks shorter than lookbacks"

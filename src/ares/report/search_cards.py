@@ -233,6 +233,7 @@ def stops(found: SearchData) -> Card:
                 ("False stops", rate),
                 ("Best audited score", num(given.get("best_audited"), 3)),
                 ("Above the winner by", worst),
+                ("Share of all bars saved", pct(given.get("saved"), 0)),
             )
         ),
         table(("Stopped", "Points"), staged) if staged else Html(),
