@@ -354,6 +354,8 @@ def test_arguments_are_checked(engine, cyclic):
         CachedBacktester(cyclic, max_cache_size=0)
     with pytest.raises(InputError, match="market data"):
         CachedBacktester()
+    with pytest.raises(InputError, match="at least one block"):
+        engine.evaluate([{"fast": 3, "slow": 9}], [])
     with pytest.raises(ParameterError):
         CachedBacktester(inner=engine).run_cached_backtest({"fast": 0, "slow": 9})
 
