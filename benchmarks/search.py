@@ -48,7 +48,7 @@ class Prepared:
         self.problem = engine.problem
         self._scores = engine.evaluate(points)
 
-    def evaluate(self, points, blocks=None, *, of=None):
+    def evaluate(self, points, blocks=None, *, of=None):  # noqa: ARG002  # the protocol's
         return [self._scores[i % len(self._scores)] for i in range(len(points))]
 
 

@@ -119,6 +119,31 @@ def test_the_key_covers_each_influence(cyclic, tmp_path):
     assert len(variants(cyclic)) == 11
 
 
+@pytest.mark.parametrize("what", ["a library", "a source of Ares", "the processor"])
+def test_the_key_covers_the_environment(engine, tmp_path, monkeypatch, what):
+    from ares.core import environment
+
+    def misses():
+        for cached_function in (environment.code_digest, environment.environment_salt):
+            cached_function.cache_clear()
+        cached = CachedBacktester(inner=engine, store=tmp_path / "c.sqlite")
+        cached.run_cached_backtest({"fast": 5, "slow": 20})
+        cached.close()
+        return cached.stats()["misses"]
+
+    assert [misses(), misses()] == [1, 0]
+    with monkeypatch.context() as patch:
+        if what == "a library":
+            other = {**environment.library_versions(), "numpy": "0.0.1"}
+            patch.setattr(environment, "library_versions", lambda: other)
+        elif what == "a source of Ares":
+            patch.setattr(environment, "source_digest", lambda: "another")
+        else:
+            patch.setattr(environment, "_cpu_features", lambda: "another")
+        assert [misses(), misses()] == [1, 0]
+    assert misses() == 0
+
+
 def test_parameters_are_one_point_whatever_their_types(counting):
     cached = CachedBacktester(inner=counting)
     full = {"fast": 5, "slow": 20, "size": 1.0, "cooldown": 0, "direction": "long"}
@@ -329,6 +354,8 @@ def test_arguments_are_checked(engine, cyclic):
         CachedBacktester(cyclic, max_cache_size=0)
     with pytest.raises(InputError, match="market data"):
         CachedBacktester()
+    with pytest.raises(InputError, match="at least one block"):
+        engine.evaluate([{"fast": 3, "slow": 9}], [])
     with pytest.raises(ParameterError):
         CachedBacktester(inner=engine).run_cached_backtest({"fast": 0, "slow": 9})
 

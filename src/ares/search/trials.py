@@ -39,21 +39,27 @@ def trials_table(ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     import pandas as pd
 
-    rows = list(map(_described, ledger.rows()))
-    names = sorted({name for row in rows for name in row["params"]})
+    columns: dict[str, list[Any]] = {name: [] for name in (*_PLACE, *_DESCRIBED, *_VOLATILE)}
+    params: dict[str, list[Any]] = {}
+    for count, row in enumerate(map(_described, ledger.rows())):
+        for name, values in columns.items():
+            values.append(row[name])
+        for name in row["params"].keys() - params.keys():
+            params[name] = [None] * count
+        for name, values in params.items():
+            values.append(row["params"].get(name))
     table = pd.DataFrame(
         {
-            "number": _column(rows, "number"),
-            "generation": _column(rows, "generation"),
-            "phase": _column(rows, "phase"),
-            **{f"{_PREFIX}{name}": [row["params"].get(name) for row in rows] for name in names},
-            **{name: _column(rows, name) for name in _DESCRIBED},
+            **{name: columns[name] for name in _PLACE},
+            **{f"{_PREFIX}{name}": params[name] for name in sorted(params)},
+            **{name: columns[name] for name in _DESCRIBED},
         }
     )
-    volatile = pd.DataFrame({n: _column(rows, n) for n in ("number", "source", "seconds")})
-    return table, volatile
+    return table, pd.DataFrame({name: columns[name] for name in ("number", *_VOLATILE)})
 
 
+_PLACE: Final = ("number", "generation", "phase")
+_VOLATILE: Final = ("source", "seconds")
 _DESCRIBED: Final = (
     "status", "stage", "value", "error", "revealed", "audit", "outcome", "days", "n_trades",
     "blocks",
