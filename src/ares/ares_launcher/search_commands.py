@@ -100,14 +100,8 @@ def optimize(
     """
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     costs = {"costs.fee": fee, "costs.slippage": slippage, "search.fill": fill}
-    search = {
-        "search.trials": trials,
-        "enhanced_training_manager.seed": seed,
-        f"{_WORKERS}.max_workers": jobs,
-        f"{_WORKERS}.workers": engine,
-        f"{_WORKERS}.scheduler": scheduler,
-        "computational_optimization.memory_management.budget": memory,
-    }
+    search = {"search.trials": trials, "enhanced_training_manager.seed": seed}
+    tools = _tools(jobs, engine, scheduler, memory)
     from ares.ares_launcher.search_show import search_bar, show_search
 
     with terminable(), prints_aside(as_json=as_json):
@@ -115,10 +109,9 @@ def optimize(
             from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
             from ares.pipeline import single_search
 
-            chosen, settings, overrides = _settings(
-                strategy, objective, config, {**market, **costs, **search}, set_
-            )
-            command = _Next(strategy, overrides, config, home)
+            options = {**market, **costs, **search, **tools}
+            chosen, settings, said = _settings(strategy, objective, config, options, set_)
+            command = _Next(strategy, said, config, home)
             request = _request(chosen, param, objective, settings, command, whole=bool(timerange))
             toolkit = EnhancedTrainingManagerOptimized(settings, home=home)
             toolkit.initialize()
@@ -130,6 +123,17 @@ def optimize(
         finally:
             toolkit.cleanup()
     show_search(done, request, toolkit, as_json=as_json)
+
+
+def _tools(
+    jobs: int | None, engine: str | None, scheduler: str | None, memory: str | None
+) -> dict[str, Any]:
+    return {
+        f"{_WORKERS}.max_workers": jobs,
+        f"{_WORKERS}.workers": engine,
+        f"{_WORKERS}.scheduler": scheduler,
+        "computational_optimization.memory_management.budget": memory,
+    }
 
 
 def _settings(

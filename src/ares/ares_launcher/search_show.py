@@ -102,9 +102,8 @@ def show_search(
     as_json: bool,
 ) -> None:
     """Print what a search found: one JSON object, or tables and sentences."""
-    rate = done.found.counts["trials"] / done.seconds if done.seconds > 0 else 0.0
     if as_json:
-        emit(_as_json(done, rate))
+        emit(_as_json(done))
         return
     if done.found.best is None:
         _say_no_score(done, request)
@@ -118,7 +117,7 @@ def show_search(
         f"{counts['trials']:,} points on {done.bars:,} bars, {done.span[0]} to {done.span[1]}: "
         f"{counts['full']:,} in full ({counts['failed']:,} of them without a score), "
         f"{counts['stopped']:,} stopped early, {done.cached:,} from the cache{before}; "
-        f"{rate:,.0f} per second."
+        f"{done.rate:,.0f} per second."
     )
     _say_stops(done)
     if done.found.replayed:
@@ -128,7 +127,7 @@ def show_search(
     _say_next(done)
 
 
-def _as_json(done: SingleSearch, rate: float) -> dict[str, Any]:
+def _as_json(done: SingleSearch) -> dict[str, Any]:
     found, facts = done.found, done.facts
     best = facts["best"] or {}
     return {
@@ -142,7 +141,7 @@ def _as_json(done: SingleSearch, rate: float) -> dict[str, Any]:
         **{k: found.counts[k] for k in ("trials", "full", "stopped", "failed")},
         "cached": done.cached,
         "resumed": done.resumed,
-        "trials_per_second": round(rate, 2),
+        "trials_per_second": round(done.rate, 2),
         "trials_digest": found.trials_digest,
         "memory": {k: done.memory[k] for k in ("peak_bytes", "budget_bytes", "evictions")},
         "objective": facts["objective"],

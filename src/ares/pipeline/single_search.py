@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ares.backtest.engine import simulate
-from ares.core.errors import InputError, InterruptedRunError
+from ares.core.errors import InputError
 from ares.core.identity import seed_for
 from ares.core.settings import shaping_values, to_toml
 from ares.market.bars import split_holdout
 from ares.pipeline import search_facts as facts
 from ares.pipeline.saving import as_json, as_parquet
 from ares.pipeline.search_errors import first_error
+from ares.pipeline.search_told import told_of
 from ares.pipeline.single import common_sections, publish
 from ares.pipeline.summaries import iso, plain
 from ares.search.objective import Objective
@@ -28,7 +28,7 @@ from ares.search.study import request_digest, run_search
 from ares.store.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ares.backtest.space import ParameterSpace
     from ares.core.config import Config
     from ares.market.bars import Bars
+    from ares.pipeline.search_told import Told
     from ares.search.study import Progress, SearchResult
 
 _DAY_NS = 86_400 * 10**9
@@ -94,6 +95,12 @@ class SingleSearch:
     memory: dict[str, Any]
     run_dir: Path
 
+    @property
+    def rate(self) -> float:
+        """Points per second, those of the ledger left out."""
+        fresh = self.found.counts["trials"] - self.resumed
+        return fresh / self.seconds if self.seconds > 0 else 0.0
+
 
 def optimize(
     toolkit: Any, bars: Bars, request: SearchRequest, *, progress: Callable[[Progress], None]
@@ -120,16 +127,10 @@ def optimize(
     seed = seed_for(config.enhanced_training_manager.seed, "search")
     patience = toolkit.patience
     digest = request_digest(evaluator, request.space, config.search, seed=seed, patience=patience)
-    began = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(toolkit.watched())
-        ledger = None
-        if digest is not None:
-            folder = workspace.work(digest)
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(folder.with_suffix(".lock")))
-            ledger = folder / "ledger.sqlite"
-        with _told(progress, kept=ledger is not None) as told:
+        ledger = None if digest is None else _ledger(stack, workspace.work(digest))
+        with told_of(progress, kept=ledger is not None) as told:
             found = run_search(
                 evaluator,
                 request.space,
@@ -139,63 +140,55 @@ def optimize(
                 patience=patience,
                 progress=told,
             )
-        seconds = time.perf_counter() - began
+        told.stop()
+        try:
+            raised = _why_nothing(toolkit, training, request, found)
+        except InputError:
+            _forget(ledger)
+            raise
         held_back = None if request.whole else _held_back(bars, len(training), config)
-        command = None if found.best is None else request.next_command(found.best, held_back)
-        if found.best is None and ledger is not None:
-            shutil.rmtree(ledger.parent, ignore_errors=True)
-        raised = _why_nothing(toolkit, training, request, found)
-        sources = Counter(found.volatile["source"])
-        done = SingleSearch(
-            found=found,
-            facts=_facts(toolkit, training, request, found, held_back),
-            bars=len(training),
-            span=(iso(training.timestamp[0])[:10], iso(training.timestamp[-1])[:10]),
-            held_back=held_back,
-            next_command=command,
-            raised=raised,
-            seconds=seconds,
-            cached=sources["memory"] + sources["store"],
-            resumed=told.resumed,
-            memory=toolkit.memory_manager.profile_memory_usage(),
-            run_dir=workspace.runs,
-        )
-        run_dir = _publish(toolkit, training, request, done)
-        if ledger is not None:
-            shutil.rmtree(ledger.parent, ignore_errors=True)
-    return dataclasses.replace(done, run_dir=run_dir)
+        done = _done(toolkit, training, request, found, told, held_back, raised)
+        done = dataclasses.replace(done, run_dir=_publish(toolkit, training, request, done))
+        _forget(ledger)
+    return done
 
 
-class _Told:
-    """Passes progress on, and remembers how far the search is."""
-
-    def __init__(self, progress: Callable[[Progress], None]) -> None:
-        self._progress = progress
-        self.last: Progress | None = None
-        self.resumed = 0
-
-    def __call__(self, now: Progress) -> None:
-        self.last = now
-        if now.resumed:
-            self.resumed = now.trials
-        self._progress(now)
+def _ledger(stack: ExitStack, folder: Path) -> Path:
+    """The ledger of a request, for this process alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(FileLock(folder.with_suffix(".lock")))
+    return folder / "ledger.sqlite"
 
 
-@contextmanager
-def _told(progress: Callable[[Progress], None], *, kept: bool) -> Iterator[_Told]:
-    """An interruption says how far the search was, and what to do."""
-    told = _Told(progress)
-    try:
-        yield told
-    except KeyboardInterrupt:
-        last = told.last
-        far = f" after {last.trials} of {last.budget} points" if last else ""
-        remedy = "They are kept: the same command goes on from there."
-        if not kept:
-            remedy = "Nothing is kept, as the strategy or the objective has no identity."
-        elif last is None:
-            remedy = "The same command starts it again."
-        raise InterruptedRunError(f"the search was interrupted{far}", remedy=remedy) from None
+def _forget(ledger: Path | None) -> None:
+    if ledger is not None:
+        shutil.rmtree(ledger.parent, ignore_errors=True)
+
+
+def _done(
+    toolkit: Any,
+    bars: Bars,
+    request: SearchRequest,
+    found: SearchResult,
+    told: Told,
+    held_back: str | None,
+    raised: str | None,
+) -> SingleSearch:
+    sources = Counter(found.volatile["source"])
+    return SingleSearch(
+        found=found,
+        facts=_facts(toolkit, bars, request, found, held_back),
+        bars=len(bars),
+        span=(iso(bars.timestamp[0])[:10], iso(bars.timestamp[-1])[:10]),
+        held_back=held_back,
+        next_command=None if found.best is None else request.next_command(found.best, held_back),
+        raised=raised,
+        seconds=told.seconds,
+        cached=sources["memory"] + sources["store"],
+        resumed=told.resumed,
+        memory=toolkit.memory_manager.profile_memory_usage(),
+        run_dir=toolkit.workspace.runs,
+    )
 
 
 def _facts(
@@ -271,13 +264,12 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
         "trials_digest": found.trials_digest,
         "replayed": found.replayed,
     }
-    rate = found.counts["trials"] / done.seconds if done.seconds > 0 else 0.0
     volatile = {
         "fallbacks": list(found.fallbacks),
         "policies": plain(found.policies),
         "next": done.next_command,
         "seconds": round(done.seconds, 3),
-        "trials_per_second": round(rate, 2),
+        "trials_per_second": round(done.rate, 2),
         "cached": done.cached,
         "resumed": done.resumed,
         "jobs": toolkit.jobs,
