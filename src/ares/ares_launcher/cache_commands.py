@@ -18,7 +18,7 @@ from ares.ares_launcher.strategy_commands import (
     Strategy,
     load,
     market_overrides,
-    toolkit_of,
+    settings_of,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def cache_verify(
     columns: opt.Columns = None,
     calendar: opt.Calendar = None,
     config: opt.ConfigFile = None,
+    set_: opt.Set = None,
     fee: Fee = None,
     slippage: Slippage = None,
     fill: Fill = None,
@@ -94,7 +95,10 @@ def cache_verify(
     seed = secrets.randbelow(2**31) if seed is None else seed
     with prints_aside(as_json=as_json), stage("Computing again", quiet=as_json):
         if workspace.cache_db.is_file():
-            toolkit = toolkit_of(config, {**market, **costs}, home)
+            from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
+
+            settings = settings_of(config, {**market, **costs}, set_)
+            toolkit = EnhancedTrainingManagerOptimized(settings, home=home)
             problem = _problem(toolkit, strategy, whole=timerange is not None)
             kept = vars(_verified(workspace, problem, sample, seed))
     bad = kept["damaged"] + len(kept["wrong"]) + len(steps.damaged)
