@@ -99,7 +99,7 @@ def flipping_market(seed: int, against: dict[str, Any], strength: float = 0.3) -
     score = score_of(rng, BARS)
     good, bad = position_of(score, PLANTED), position_of(score, against)
     first = np.arange(BARS) < BARS // 3
-    drift = np.where(first, bad - 0.5 * good, good - 1.2 * bad)
+    drift = np.where(first, 0.8 * bad - 0.3 * good, 1.5 * good - 0.8 * bad)
     return engine_of(score, strength * drift, rng)
 
 

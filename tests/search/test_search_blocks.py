@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.core.errors import ArtifactError, InputError
@@ -99,8 +99,19 @@ def test_revealed_blocks_are_a_permutation(count, seed):
     assert sorted(b.interleaved_order(count, seed)) == list(range(count))
 
 
-@given(st.integers(16, 32), st.integers(0, 1000))
-def test_the_first_blocks_are_spread_over_the_whole_range(count, seed):
-    first = sorted(b.interleaved_order(count, seed)[:8])
-    widest = max(np.diff([*first, first[0] + count]))
-    assert widest <= 2.2 * count / 8 + 1
+@settings(max_examples=500)
+@given(st.integers(1, 32), st.integers(0, 1000), st.data())
+def test_every_prefix_of_the_revealed_blocks_is_spread_over_the_range(count, seed, data):
+    order = b.interleaved_order(count, seed)
+    known = data.draw(st.integers(1, count))
+    first = data.draw(st.integers(0, count - 1))
+    length = data.draw(st.integers(1, count))
+    stretch = {(first + i) % count for i in range(length)}
+    inside = sum(block in stretch for block in order[:known])
+    # Any stretch holds its share of any prefix, give or take two blocks.
+    assert abs(inside - known * length / count) <= 2.25
+
+
+def test_the_seed_turns_the_order():
+    orders = {b.interleaved_order(32, seed) for seed in range(200)}
+    assert len(orders) == 32

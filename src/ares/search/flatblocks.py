@@ -215,4 +215,4 @@ def _bars_held(problem: Problem, point: Point) -> float:
 
 
 def _correlation(found: float) -> str:
-    return "undefined" if math.isnan(found) else f"{found:.2f}"
+    return "undefined" if math.isnan(found) else f"{math.floor(found * 1e3) / 1e3:.3f}"
