@@ -101,14 +101,27 @@ class Calibration:
     runs: int
 
 
-def merit(problem: Problem, score: Score) -> float:
+def merit(problem: Problem, score: Score, *, whole: bool) -> float:
     """What a point is ranked by: the statistic of its revealed blocks.
+
+    With all blocks revealed it is the objective itself, less its penalty; of a few blocks the
+    jackknife is noise, which kept no better points when it was tried.
 
     A point that has not traded there is last where a score needs trades: the zero that it earned
     would rank it above every loser, and it would be run in full only to have too few trades.
+
+    Args:
+        problem: What is evaluated.
+        score: Score of the revealed blocks.
+        whole: Whether these are all blocks.
     """
-    idle = problem.objective.min_trades > 0 and not score.blocks.trades.any()
-    return BAD if idle else score.value
+    objective, blocks = problem.objective, score.blocks
+    if objective.min_trades > 0 and not blocks.trades.any():
+        return BAD
+    if not (whole and objective.penalty and math.isfinite(score.value)):
+        return score.value
+    error = objective.jackknife(blocks, float(problem.bars.days_per_year))
+    return score.value - objective.penalty * error if math.isfinite(error) else score.value
 
 
 def calibrate(
@@ -144,7 +157,9 @@ def calibrate(
     while count >= LEAST_BLOCKS:
         flat = inner.evaluate(points, tuple(range(count)), of=count)
         runs += len(points)
-        agreement = spearman(values, np.array([merit(problem, score) for score in flat]))
+        agreement = spearman(
+            values, np.array([merit(problem, score, whole=True) for score in flat])
+        )
         agreements.append((count, agreement))
         if agreement >= AGREEMENT:
             plan = Plan.of(count, seed)

@@ -67,7 +67,8 @@ def race(
             break
         known = plan.reveal(inner, [points[i] for i in alive], known, until)
         scores = [problem.score(blocks, flat=True) for blocks in known]
-        merits = np.array([merit(problem, score) for score in scores])
+        whole = until == plan.count
+        merits = np.array([merit(problem, score, whole=whole) for score in scores])
         kept = np.zeros(len(alive), dtype=np.bool_)
         kept[np.argsort(-merits, kind="stable")[: (len(alive) + 1) // 2]] = True
         if until >= FIRST_TEST:
