@@ -37,9 +37,9 @@ class Table:
             start=0,
             stop=count * DAYS,
             flat_borders=lambda of: borders[: (of or COUNT) + 1],
-            score=lambda blocks, flat: (objective.partial if flat else objective.score)(
-                blocks, 365.0
-            ),
+            score=lambda blocks, flat, source="table": (
+                objective.partial if flat else objective.score
+            )(blocks, 365.0, source),
         )
         self.asked = []
 

@@ -64,8 +64,8 @@ class Plan:
         points: Sequence[Point],
         known: Sequence[BlockResults],
         until: int,
-    ) -> list[BlockResults]:
-        """Results of the first `until` blocks; only what is not `known` runs.
+    ) -> list[Score]:
+        """Scores of the first `until` blocks; only what is not `known` runs.
 
         Args:
             inner: Who runs it.
@@ -76,8 +76,12 @@ class Plan:
         have = len(known[0]) if known else 0
         fresh = inner.evaluate(points, self.order[have:until], of=self.count)
         if not have:
-            return [score.blocks for score in fresh]
-        return [join((old, new.blocks)) for old, new in zip(known, fresh, strict=True)]
+            return fresh
+        pairs = zip(known, fresh, strict=True)
+        return [
+            inner.problem.score(join((old, new.blocks)), flat=True, source=new.source)
+            for old, new in pairs
+        ]
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,9 @@ class ProgressiveEvaluator:
         if plan is None or self._incumbent is None or len(points) < 2:
             return self.evaluate_full(points)
         stopped = race(self._inner, points, plan, self._incumbent)
-        audited = [i for i in sorted(stopped) if self._audits(i)]
+        draws = np.random.default_rng(seed_for(self._seed, f"audit {self._generation}"))
+        chosen = draws.random(len(points)) < _AUDITED
+        audited = [i for i in sorted(stopped) if chosen[i]]
         wanted = [*(i for i in range(len(points)) if i not in stopped), *audited]
         full = self._inner.evaluate([points[i] for i in wanted]) if wanted else []
         found = dict(zip(wanted, full, strict=True))
@@ -315,10 +317,6 @@ class ProgressiveEvaluator:
             return False
         error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
         return quantity < self._best.quantities[stage] - error
-
-    def _audits(self, index: int) -> bool:
-        draw = seed_for(self._seed, f"audit {self._generation} {index}")
-        return draw < _AUDITED * 2**63
 
 
 def _checked_stages(stages: Stages) -> tuple[tuple[float, float], ...]:

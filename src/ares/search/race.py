@@ -39,8 +39,9 @@ class Incumbent:
         """Block ratios over the first `until` blocks, shape (until,); runs what is new."""
         known = [] if self.blocks is None else [self.blocks]
         if self.blocks is None or len(self.blocks) < until:
-            self.blocks = plan.reveal(inner, [self.point], known, until)[0]
-        return block_ratios(self.blocks.take(range(until)))
+            self.blocks = plan.reveal(inner, [self.point], known, until)[0].blocks
+        shown = self.blocks if len(self.blocks) == until else self.blocks.take(range(until))
+        return block_ratios(shown)
 
 
 def race(
@@ -65,8 +66,7 @@ def race(
     for stage, until in enumerate(plan.stages, start=1):
         if not alive:
             break
-        known = plan.reveal(inner, [points[i] for i in alive], known, until)
-        scores = [problem.score(blocks, flat=True) for blocks in known]
+        scores = plan.reveal(inner, [points[i] for i in alive], known, until)
         whole = until == plan.count
         merits = np.array([merit(problem, score, whole=whole) for score in scores])
         kept = np.zeros(len(alive), dtype=np.bool_)
@@ -74,12 +74,12 @@ def race(
         if until >= FIRST_TEST:
             kept &= merits > BAD
             ratios = incumbent.ratios(inner, plan, until)
-            kept[kept] = ~_beaten(ratios, [known[at] for at in np.flatnonzero(kept)], plan)
+            kept[kept] = ~_beaten(ratios, [scores[at].blocks for at in np.flatnonzero(kept)], plan)
         for at in np.flatnonzero(~kept):
             stopped[alive[at]] = replace(
                 scores[at], value=BAD, stage=stage, revealed=float(merits[at])
             )
-        known = [blocks for blocks, keep in zip(known, kept, strict=True) if keep]
+        known = [score.blocks for score, keep in zip(scores, kept, strict=True) if keep]
         alive = [i for i, keep in zip(alive, kept, strict=True) if keep]
     return stopped
 

@@ -13,6 +13,7 @@ from ares.search.ranks import wilson_interval
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ares.core.types import Int64Array
     from ares.search.evaluator import Problem
     from ares.search.flatblocks import Calibration, Plan
     from ares.search.objective import Score
@@ -29,6 +30,7 @@ class StopAccount:
         self._bars = {"without": 0, "full": 0, "flat": 0, "calibration": 0, "audit": 0}
         self._raced = {"without": 0, "full": 0}
         self._incumbent_shown = 0
+        self._shown: Int64Array | None = None  # bars of the first so many blocks
 
     def calibrated(self, found: Calibration, problem: Problem) -> None:
         """Take in what the calibration took."""
@@ -53,8 +55,10 @@ class StopAccount:
         self._points["raced"] += len(scores)
         self._raced["without"] += span * len(scores)
         self._raced["full"] += span * full
-        lengths = np.diff(problem.flat_borders(plan.count))[list(plan.order)]
-        shown = np.concatenate(([0], np.cumsum(lengths)))
+        if self._shown is None:
+            lengths = np.diff(problem.flat_borders(plan.count))[list(plan.order)]
+            self._shown = np.concatenate(([0], np.cumsum(lengths)))
+        shown = self._shown
         reached = [plan.stages[-1 if s.stage is None else s.stage - 1] for s in scores]
         for score, blocks in zip(scores, reached, strict=True):
             self._bars["flat"] += int(shown[blocks])
