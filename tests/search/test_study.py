@@ -271,6 +271,15 @@ def test_early_stopping_is_a_policy_that_resumes_too(stopping, tmp_path, monkeyp
     assert plain.score.value <= result.score.value + result.score.error
 
 
+def test_a_search_does_not_depend_on_the_one_before_it(stopping):
+    evaluator = ProgressiveEvaluator(inner=stopping, seed=7)
+    assert evaluator.evaluate_progressively({}, lambda s, p: 1.0) == 1.0
+    first, second = (run_search(evaluator, SHORT, STOPPING, seed=7) for _ in range(2))
+    pd.testing.assert_frame_equal(first.trials, second.trials, check_exact=True)
+    assert first.policies == second.policies
+    assert evaluator.evaluate_progressively({}, lambda s, p: -1.0) == float("-inf")
+
+
 class Lying:
     """An evaluator that is wrong about every point, as a poisoned cache would be."""
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_FLAT_BLOCKS: Final = 32
-MIN_FLAT_BLOCKS: Final = 6
+MIN_FLAT_BLOCKS: Final = 8
+"""With 6 or 7 a race costs more than running all of its points in full."""
 _GOLDEN: Final = 0.6180339887498949
 
 

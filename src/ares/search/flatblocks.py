@@ -14,7 +14,7 @@ import numpy as np
 
 from ares.backtest.engine import simulate
 from ares.backtest.space import COMMON
-from ares.search.blocks import MAX_FLAT_BLOCKS, interleaved_order, join
+from ares.search.blocks import MAX_FLAT_BLOCKS, MIN_FLAT_BLOCKS, interleaved_order, join
 from ares.search.objective import BAD
 from ares.search.ranks import spearman
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 LEAST_SAMPLE: Final = 8
 """Points with a value that a rank correlation needs."""
-LEAST_BLOCKS: Final = 8
-"""With 6 or 7 blocks a race costs more than running all of its points in full."""
 AGREEMENT: Final = 0.9
 FIRST_TEST: Final = 8
 _STAGES: Final = (4, 8, 16)
@@ -158,7 +156,7 @@ def calibrate(
         return Calibration(None, (), lookback, holding, why, runs)
     values = np.array([score.value for score in scores])
     agreements: list[tuple[int, float]] = []
-    while count >= LEAST_BLOCKS:
+    while count >= MIN_FLAT_BLOCKS:
         flat = inner.evaluate(points, tuple(range(count)), of=count)
         runs += len(points)
         agreement = spearman(
@@ -180,14 +178,14 @@ def calibrate(
 def _largest_count(problem: Problem, needed: float) -> tuple[int, str | None]:
     """Largest block count whose shortest block has the bars needed, or why there is none."""
     days = len(problem.flat_borders(MAX_FLAT_BLOCKS)) - 1
-    if days < LEAST_BLOCKS:
-        return 0, f"the range has {days} days, which are fewer than {LEAST_BLOCKS} blocks"
+    if days < MIN_FLAT_BLOCKS:
+        return 0, f"the range has {days} days, which are fewer than {MIN_FLAT_BLOCKS} blocks"
     most = min(days, int((problem.stop - problem.start) // needed))
-    for count in range(most, LEAST_BLOCKS - 1, -1):
+    for count in range(most, MIN_FLAT_BLOCKS - 1, -1):
         if _shortest(problem, count) >= needed:
             return count, None
-    shortest = _shortest(problem, LEAST_BLOCKS)
-    return 0, f"the shortest of {LEAST_BLOCKS} blocks has {shortest} bars"
+    shortest = _shortest(problem, MIN_FLAT_BLOCKS)
+    return 0, f"the shortest of {MIN_FLAT_BLOCKS} blocks has {shortest} bars"
 
 
 def _shortest(problem: Problem, count: int) -> int:

@@ -94,16 +94,23 @@ class ProgressiveEvaluator:
         self._strategy, self._costs, self._objective = strategy, costs, objective
         self._n_blocks = n_blocks
         self._warmup = warmup
-        self._seed = seed
+        self.seed = seed
         self._revealed: Subsets | None = None
         self._best: _Completed | None = None
+        self._counts = {"full": 0, "stopped": 0, "failed": 0}
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all generations: a search begins, and must not depend on the one before it.
+
+        What `evaluate_progressively` knows stays.
+        """
         self._incumbent: Incumbent | None = None
         self._calibration: Calibration | None = None
         self._sample: list[tuple[dict[str, Any], Score]] = []
         self._seen = 0
         self._generation = 0
         self._account = StopAccount()
-        self._counts = {"full": 0, "stopped": 0, "failed": 0}
 
     @property
     def problem(self) -> Problem:
@@ -130,7 +137,7 @@ class ProgressiveEvaluator:
         """
         subsets = self._subsets()
         borders = subsets.borders(self._n_blocks)
-        order = interleaved_order(len(borders) - 1, self._seed)
+        order = interleaved_order(len(borders) - 1, self.seed)
         values: list[float] = []
         quantities: list[float] = []
         weighted = weights = 0.0
@@ -171,7 +178,7 @@ class ProgressiveEvaluator:
         if plan is None or self._incumbent is None or len(points) < 2:
             return self.evaluate_full(points)
         stopped = race(self._inner, points, plan, self._incumbent)
-        draws = np.random.default_rng(seed_for(self._seed, f"audit {self._generation}"))
+        draws = np.random.default_rng(seed_for(self.seed, f"audit {self._generation}"))
         chosen = draws.random(len(points)) < _AUDITED
         audited = [i for i in sorted(stopped) if chosen[i]]
         wanted = [*(i for i in range(len(points)) if i not in stopped), *audited]
@@ -258,7 +265,7 @@ class ProgressiveEvaluator:
             return
         sample, self._sample = self._sample, []
         self._calibration = calibrate(
-            self._inner, [p for p, _ in sample], [s for _, s in sample], self._seed
+            self._inner, [p for p, _ in sample], [s for _, s in sample], self.seed
         )
         self._account.calibrated(self._calibration, self.problem)
         off = self._why_off()

@@ -189,6 +189,8 @@ class _Study:
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
         """Replay what the ledger holds, then go on."""
+        if isinstance(self.evaluator, ProgressiveEvaluator):
+            self.evaluator.begin()
         for stored in list(self.ledger.generations):
             points, phase = self._ask()
             known = [trial.params for trial in stored]
