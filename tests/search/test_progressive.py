@@ -322,7 +322,7 @@ def off_after(evaluator, points, caplog):
 def test_data_too_short_for_blocks_is_one_reason(engine, caplog):
     points = [{"fast": f, "slow": s} for f in (3, 5, 20) for s in (60, 120, 240)]
     off = off_after(ProgressiveEvaluator(inner=engine), points, caplog)
-    assert "the shortest of 8 blocks has 372 bars" in off
+    assert "the shortest of 9 blocks has 330 bars" in off
     assert "longest lookback 240 + typical holding" in off
     assert len(caplog.records) == 1
 
@@ -346,7 +346,7 @@ def test_a_range_of_few_days_is_another(make_bars, caplog):
     inner = EngineEvaluator(make_bars(7_200, timeframe="1m"), SmaCross())
     points = [{"fast": 2, "slow": slow} for slow in range(3, 18)]
     off = off_after(ProgressiveEvaluator(inner=inner), points, caplog)
-    assert "the range has 5 days, which are fewer than 8 blocks" in off
+    assert "the range has 5 days, and 9 are needed for as many flat-start blocks" in off
 
 
 class Unspoken:

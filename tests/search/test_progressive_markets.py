@@ -145,7 +145,7 @@ def test_daily_bars_with_slow_crossings_switch_it_off(caplog):
         )
     )
     policies = slow_search(bars, min_trades=10)
-    assert "the shortest of 8 blocks has 1000 bars" in policies["off"]
+    assert "the shortest of 9 blocks has 888 bars" in policies["off"]
     assert f"longest lookback {policies['lookback']} + typical holding" in policies["off"]
     assert policies["lookback"] > 200
     assert policies["holding"] > 50
@@ -167,7 +167,7 @@ def test_real_daily_bars_with_slow_crossings_switch_it_off():
     how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     days = minutes.set_index("timestamp").sort_index().resample("1D").agg(how).dropna()
     policies = slow_search(daily(days.reset_index()), min_trades=2)
-    assert "the shortest of 8 blocks has 116 bars" in policies["off"]
+    assert "the shortest of 9 blocks has 103 bars" in policies["off"]
     few = slow_search(daily(days.reset_index()), min_trades=30)
     assert "0 of the 96 points run so far have a value, and 8 are needed" in few["off"]
 

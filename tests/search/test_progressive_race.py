@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 
 from ares.search import Objective
 from ares.search.adaptive import rank_of
-from ares.search.blocks import block_results, even_borders, join
+from ares.search.blocks import MIN_FLAT_BLOCKS, block_results, even_borders, join
 from ares.search.flatblocks import Plan, calibrate
 from ares.search.objective import BAD
 from ares.search.race import Incumbent, race
@@ -113,6 +113,16 @@ def test_each_stage_stops_the_worse_half_and_reveals_each_block_once():
     assert len(set(rivals)) == len(rivals)
     # 32 blocks of the incumbent are all that comes on top of the stages.
     assert len(table.asked) == 64 * 4 + 32 * 4 + 16 * 8 + 8 * 16 + 32
+
+
+@pytest.mark.parametrize("count", [6, 7, 8, MIN_FLAT_BLOCKS, 16, 31, 32])
+def test_fewer_blocks_than_the_least_cost_as_much_as_they_save(count):
+    plan, bars, alive, known = Plan.of(count, 0), 0.0, 64, 0
+    for until in plan.stages:
+        bars += alive * (until - known) / count
+        alive, known = (alive + 1) // 2, until
+    assert (bars + alive < 64) == (count >= MIN_FLAT_BLOCKS)
+    assert count < 31 or bars + alive <= 0.4 * 64
 
 
 @settings(max_examples=15)
@@ -282,7 +292,7 @@ def test_where_ranks_disagree_the_count_is_halved_and_all_correlations_are_said(
     assert found.agreements[1][1] == 1.0
     market = Market(noise(40, 1), lambda of, s: rng.normal(), monkeypatch)
     found = calibrate(market, points, market.evaluate(points), 5)
-    assert market.counts == [32, 16, 8]
+    assert market.counts == [32, 16]  # 8 would cost what it saves
     assert found.plan is None
     for count, correlation in found.agreements:
         assert f"{math.floor(correlation * 1e3) / 1e3:.3f} with {count} blocks" in found.off
@@ -306,4 +316,4 @@ def test_points_that_are_all_alike_have_no_rank_correlation(monkeypatch):
     points = points_of(market)
     found = calibrate(market, points, market.evaluate(points), 0)
     assert found.plan is None
-    assert "undefined with 32 blocks, undefined with 16 blocks, undefined with 8" in found.off
+    assert "undefined with 32 blocks, undefined with 16 blocks, and" in found.off

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_FLAT_BLOCKS: Final = 32
-MIN_FLAT_BLOCKS: Final = 8
-"""With 6 or 7 a race costs more than running all of its points in full."""
+MIN_FLAT_BLOCKS: Final = 9
+"""With 8 or fewer the stages take as many bars as running all points in full, or more."""
 _GOLDEN: Final = 0.6180339887498949
 
 

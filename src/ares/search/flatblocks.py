@@ -132,8 +132,8 @@ def calibrate(
     """Choose how many flat-start blocks there are; none where they do not tell the truth.
 
     The count is the largest up to 32 whose blocks are ten times as long as the longest lookback
-    and the typical holding time together, at least 8. Where the ranks of the points by their blocks
-    correlate with those by their values at less than 0.9, it is halved.
+    and the typical holding time together, at least 9. Where the ranks of the points by their
+    blocks correlate with those by their values at less than 0.9, it is halved.
 
     Args:
         inner: Who runs the blocks.
@@ -146,14 +146,9 @@ def calibrate(
     lookback = max(_lookback(problem, point) for point in points)
     holding = _typical_holding(problem, points, scores)
     runs = min(_HELD_SAMPLE, len(points))
-    needed = _LENGTH * (max(lookback, 1) + holding)
-    count, short = _largest_count(problem, needed)
+    count, short = _largest_count(problem, lookback, holding)
     if short is not None:
-        why = (
-            f"{short}, and {_LENGTH} x (longest lookback {lookback} + typical holding"
-            f" {holding:.1f}) = {needed:.0f} are needed"
-        )
-        return Calibration(None, (), lookback, holding, why, runs)
+        return Calibration(None, (), lookback, holding, short, runs)
     values = np.array([score.value for score in scores])
     agreements: list[tuple[int, float]] = []
     while count >= MIN_FLAT_BLOCKS:
@@ -175,17 +170,22 @@ def calibrate(
     return Calibration(None, tuple(agreements), lookback, holding, why, runs)
 
 
-def _largest_count(problem: Problem, needed: float) -> tuple[int, str | None]:
+def _largest_count(problem: Problem, lookback: int, holding: float) -> tuple[int, str | None]:
     """Largest block count whose shortest block has the bars needed, or why there is none."""
     days = len(problem.flat_borders(MAX_FLAT_BLOCKS)) - 1
     if days < MIN_FLAT_BLOCKS:
-        return 0, f"the range has {days} days, which are fewer than {MIN_FLAT_BLOCKS} blocks"
+        least = f"{MIN_FLAT_BLOCKS} are needed for as many flat-start blocks"
+        return 0, f"the range has {days} day{'s' * (days != 1)}, and {least}"
+    needed = _LENGTH * (max(lookback, 1) + holding)
     most = min(days, int((problem.stop - problem.start) // needed))
     for count in range(most, MIN_FLAT_BLOCKS - 1, -1):
         if _shortest(problem, count) >= needed:
             return count, None
-    shortest = _shortest(problem, MIN_FLAT_BLOCKS)
-    return 0, f"the shortest of {MIN_FLAT_BLOCKS} blocks has {shortest} bars"
+    return 0, (
+        f"the shortest of {MIN_FLAT_BLOCKS} blocks has {_shortest(problem, MIN_FLAT_BLOCKS)} bars,"
+        f" and {_LENGTH} x (longest lookback {lookback} + typical holding {holding:.1f}) ="
+        f" {needed:.0f} are needed"
+    )
 
 
 def _shortest(problem: Problem, count: int) -> int:
