@@ -105,7 +105,7 @@ def request_digest(
     if statistic is None:
         return None
     what = (problem.identity, statistic, objective.penalty, objective.min_trades)
-    stopping = isinstance(evaluator, ProgressiveEvaluator)
+    stopping = evaluator.seed if isinstance(evaluator, ProgressiveEvaluator) else None
     return fingerprint((what, space, config, seed, stopping, patience, code_digest()))
 
 
