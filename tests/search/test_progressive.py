@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ares.backtest import simulate
 from ares.backtest.costs import Costs
 from ares.backtest.strategies import SmaCross
 from ares.core.errors import ConfigError, DataError
@@ -61,18 +62,31 @@ class Twin:
 
 
 POINTS = st.lists(st.integers(-20, 20), min_size=1, max_size=8)
+FRACTIONS = st.lists(st.integers(1, 19), max_size=4, unique=True).map(
+    lambda twentieths: [t / 20 for t in sorted(twentieths)] + [1.0]
+)
 
 
-@settings(max_examples=20)
-@given(edges=POINTS, seed=st.integers(0, 50), noise=st.integers(0, 1000), blocks=st.integers(1, 25))
-def test_it_does_what_the_rule_says(edges, seed, noise, blocks):
+@settings(max_examples=60)
+@given(
+    edges=POINTS,
+    seed=st.integers(0, 50),
+    noise=st.integers(0, 1000),
+    blocks=st.integers(1, 25),
+    fractions=FRACTIONS,
+    data=st.data(),
+)
+def test_it_does_what_the_rule_says(edges, seed, noise, blocks, fractions, data):
+    weights = [data.draw(st.sampled_from([0.3, 0.5, 1.0, 2.5])) for _ in fractions]
+    stages = tuple(zip(fractions, weights, strict=True))
     frame = market()
     rng = np.random.default_rng(noise)
-    table = {e: rng.normal(e / 10, 0.5, 200) for e in edges}
-    evaluator = ProgressiveEvaluator(frame, n_blocks=blocks, seed=seed, warmup=0)
+    # Small whole numbers make ties, and blocks that are all alike.
+    table = {e: np.round(rng.normal(e / 10, 0.5, 200), noise % 3) for e in edges}
+    evaluator = ProgressiveEvaluator(frame, stages=stages, n_blocks=blocks, seed=seed, warmup=0)
     borders = np.arange(blocks + 1) * 200 // blocks
     starts = {int(a): i for i, a in enumerate(borders[:-1])}
-    order, twin = [], Twin(STAGES)
+    order, twin = [], Twin(stages)
 
     def function(subset, params):
         block = starts[int(subset["close"].iloc[0])]
@@ -217,15 +231,67 @@ def test_generations_keep_the_winner_and_full_values_are_those_of_the_engine(lon
     assert stats["full"] == 128 - stopped
 
 
-def test_the_cache_and_the_workers_decide_nothing(long_engine, tmp_path):
-    cold = CachedBacktester(inner=long_engine, store=tmp_path / "c.sqlite")
-    expected = [summary(s) for s in run_generations(ProgressiveEvaluator(inner=cold, seed=1), 3)]
-    warm = ProgressiveEvaluator(inner=cold, seed=1)
-    assert [summary(s) for s in run_generations(warm, 3)] == expected
-    with ParallelBacktester(2, inner=long_engine) as pool:
-        parallel = ProgressiveEvaluator(inner=pool, seed=1)
-        assert [summary(s) for s in run_generations(parallel, 3)] == expected
-    cold.close()
+@pytest.fixture(scope="module")
+def expected(long_engine):
+    evaluator = ProgressiveEvaluator(inner=long_engine, seed=1)
+    return [summary(s) for s in run_generations(evaluator, 3)], evaluator.stats()
+
+
+def test_the_cache_decides_nothing(long_engine, tmp_path, expected):
+    for size in (1, 100_000):  # a cache that forgets at once, and one that holds all
+        cache = CachedBacktester(inner=long_engine, store=tmp_path / "c", max_cache_size=size)
+        for _ in range(2):  # cold, warm
+            evaluator = ProgressiveEvaluator(inner=cache, seed=1)
+            assert [summary(s) for s in run_generations(evaluator, 3)] == expected[0]
+            assert evaluator.stats() == expected[1]
+        cache.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_the_workers_and_their_chunks_decide_nothing(long_engine, expected, workers):
+    with ParallelBacktester(workers, inner=long_engine) as pool:
+        evaluator = ProgressiveEvaluator(inner=pool, seed=1)
+        assert [summary(s) for s in run_generations(evaluator, 3)] == expected[0]
+        assert evaluator.stats() == expected[1]
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_resume_decides_nothing(long_engine, expected, done):
+    first = ProgressiveEvaluator(inner=long_engine, seed=1)
+    kept = run_generations(first, done)
+    second = ProgressiveEvaluator(inner=long_engine, seed=1)
+    for seed, scores in enumerate(kept):
+        second.learn(generation(seed), scores)
+    assert second.stats() == first.stats()
+    for seed in range(done, 3):
+        assert summary(second.evaluate(generation(seed))) == expected[0][seed]
+    assert second.stats() == expected[1]
+
+
+def test_a_generation_of_one_point_has_no_worse_half(long_engine):
+    evaluator = ProgressiveEvaluator(inner=long_engine, seed=1)
+    run_generations(evaluator, 1)
+    assert all(evaluator.evaluate([point])[0].full for point in generation(5, 4))
+    assert evaluator.stats()["raced"] == 0
+
+
+def test_the_stats_add_up(expected):
+    scores, stats = expected
+    flat = [s for generation in scores for s in generation]
+    stopped = [s for s in flat if s[2] is not None]
+    assert stats["full"] == len(flat) - len(stopped)
+    assert stats["stopped"] == len(stopped) == sum(s["stopped"] for s in stats["stages"])
+    assert stats["audited"] == sum(s[4] is not None for s in flat)
+    assert (stats["raced"], stats["raced_generations"]) == (64, 2)
+    assert stats["off"] is None
+    assert stats["false_stop_low"] <= stats["false_stops"] / max(stats["audited"], 1)
+    bars = stats["bars"]
+    assert bars["without"] == 96 * 40_000
+    assert bars["full"] == stats["full"] * 40_000
+    assert bars["audit"] == stats["audited"] * 40_000
+    used = sum(bars.values()) - bars["without"]
+    assert stats["saved"] == pytest.approx(1 - used / bars["without"])
+    assert 0 < stats["cost_raced"] < 0.45
 
 
 def test_later_stages_rank_above_earlier_ones(long_engine):
@@ -240,23 +306,114 @@ def test_later_stages_rank_above_earlier_ones(long_engine):
     assert all(s.full or math.isfinite(s.revealed) for s in survivors)
 
 
-def test_where_blocks_do_not_tell_the_truth_nothing_is_stopped(engine, caplog):
-    evaluator = ProgressiveEvaluator(inner=engine)
-    points = [{"fast": f, "slow": s} for f in (3, 20, 50) for s in (60, 120, 240)]
+def off_after(evaluator, points, caplog):
+    """Why nothing is stopped, having made sure of it: said once, and in the stats."""
     for _ in range(2):
-        assert all(s.full for s in evaluator.evaluate(points))
-    assert evaluator.stats()["flat_blocks"] is None
-    assert sum("early stopping is off" in r.message for r in caplog.records) == 1
-    assert len(evaluator.stats()["fallbacks"]) == 1
+        assert all(score.full for score in evaluator.evaluate(points))
+    stats = evaluator.stats()
+    assert stats["flat_blocks"] is None
+    assert stats["stopped"] == stats["raced"] == 0
+    assert stats["fallbacks"] == [stats["off"]]
+    said = [r.message for r in caplog.records if "early stopping is off" in r.message]
+    assert said in ([], [stats["off"]])
+    return stats["off"]
 
 
-def test_a_single_day_has_no_blocks_to_stop_by(make_bars):
-    inner = EngineEvaluator(make_bars(1_440, timeframe="1m"), SmaCross())
-    points = [{"fast": 1, "slow": slow} for slow in range(2, 18)]
-    progressive = ProgressiveEvaluator(inner=inner)
-    for _ in range(2):
-        assert all(score.full for score in progressive.evaluate(points))
-    assert progressive.stats()["flat_blocks"] is None
+def test_data_too_short_for_blocks_is_one_reason(engine, caplog):
+    points = [{"fast": f, "slow": s} for f in (3, 5, 20) for s in (60, 120, 240)]
+    off = off_after(ProgressiveEvaluator(inner=engine), points, caplog)
+    assert "the shortest of 9 blocks has 330 bars" in off
+    assert "longest lookback 240 + typical holding" in off
+    assert len(caplog.records) == 1
+
+
+def test_too_few_points_with_a_value_are_another(engine, caplog):
+    points = [{"fast": f, "slow": s} for f in (150, 200) for s in (400, 500, 600)]
+    points += [{"fast": 3, "slow": s} for s in (10, 12)]
+    off = off_after(ProgressiveEvaluator(inner=engine), points, caplog)
+    valued = 2 * sum(math.isfinite(s.value) for s in engine.evaluate(points))
+    assert f"{valued} of the 16 points run so far have a value, and 8 are needed" in off
+
+
+def test_enough_points_may_come_from_more_than_one_generation(long_engine):
+    evaluator = ProgressiveEvaluator(inner=long_engine, seed=1)
+    for seed in range(3):
+        evaluator.evaluate(generation(seed, size=3))
+        assert (evaluator.stats()["flat_blocks"] is None) == (seed < 2)
+
+
+def test_a_range_of_few_days_is_another(make_bars, caplog):
+    inner = EngineEvaluator(make_bars(7_200, timeframe="1m"), SmaCross())
+    points = [{"fast": 2, "slow": slow} for slow in range(3, 18)]
+    off = off_after(ProgressiveEvaluator(inner=inner), points, caplog)
+    assert "the range has 5 days, and 9 are needed for as many flat-start blocks" in off
+
+
+class Unspoken:
+    """Slow crossings that do not say how far they look back."""
+
+    name = "unspoken"
+    space = SmaCross.space
+
+    def prepare(self, bars, *, max_gap=None):
+        return SmaCross().prepare(bars, max_gap=max_gap)
+
+    def signals(self, prepared, params):
+        return SmaCross().signals(prepared, params)
+
+
+class Understated(Unspoken):
+    """Slow crossings that claim to look back one bar."""
+
+    name = "understated"
+
+    def lookback(self, params):
+        return 1
+
+
+def slow_points(count=24):
+    rng = np.random.default_rng(0)
+    pairs = zip(rng.integers(30, 60, count), rng.integers(150, 250, count), strict=True)
+    return [{"fast": int(f), "slow": int(s), "direction": "both"} for f, s in pairs]
+
+
+def random_walk(make_bars, n):
+    return make_bars(n, timeframe="1h", period=2)  # a drift that is gone after two bars
+
+
+def test_blocks_that_rank_otherwise_are_another_with_all_that_was_tried(make_bars, caplog):
+    inner = EngineEvaluator(random_walk(make_bars, 40_000), Understated())
+    evaluator = ProgressiveEvaluator(inner=inner)
+    off = off_after(evaluator, slow_points(), caplog)
+    stats = evaluator.stats()
+    assert stats["lookback"] == 1
+    assert stats["holding"] > 50
+    assert len(stats["agreements"]) >= 2
+    assert all(agreement < 0.9 for _, agreement in stats["agreements"])
+    for count, agreement in stats["agreements"]:
+        assert f"{math.floor(agreement * 1e3) / 1e3:.3f} with {count} blocks" in off
+    assert "and 0.9 is needed" in off
+
+
+def test_the_lookback_of_a_strategy_that_does_not_say_is_its_largest_period(make_bars):
+    inner = EngineEvaluator(random_walk(make_bars, 8_000), Unspoken())
+    points = [{**point, "max_hold": 400} for point in slow_points()]
+    evaluator = ProgressiveEvaluator(inner=inner)
+    evaluator.evaluate(points)
+    assert evaluator.stats()["lookback"] == max(point["slow"] for point in points)
+
+
+def test_the_typical_holding_is_that_of_the_trades(long_engine):
+    evaluator = ProgressiveEvaluator(inner=long_engine)
+    points = generation(0)
+    evaluator.evaluate(points)
+    problem = long_engine.problem
+    means = []
+    for point in points:
+        trades = simulate(problem.bars, problem.strategy, point, costs=problem.costs).trades
+        means.append((trades["exit_bar"] - trades["entry_bar"]).mean())
+    assert min(means) < evaluator.stats()["holding"] < max(means)
+    assert evaluator.stats()["holding"] == pytest.approx(np.median(means), rel=0.3)
 
 
 def test_blocks_are_passed_on(engine, points):

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.core.errors import ArtifactError, InputError
@@ -79,7 +79,8 @@ def test_bytes_of_another_length_are_refused():
 
 def test_blocks_join_and_are_taken_apart():
     whole = b.block_results(np.linspace(-0.1, 0.1, 12), np.array([3, 9]), np.array([0, 4, 8, 12]))
-    assert b.join([whole.take([2]), whole.take([0, 1])]).take([1, 2, 0]) == whole
+    parts = [b.BlockTable.of([whole.take(rows)]) for rows in ([2], [0, 1])]
+    assert b.BlockTable.beside(parts).results()[0].take([1, 2, 0]) == whole
 
 
 def test_an_empty_range_has_no_blocks():
@@ -102,8 +103,19 @@ def test_revealed_blocks_are_a_permutation(count, seed):
     assert sorted(b.interleaved_order(count, seed)) == list(range(count))
 
 
-@given(st.integers(16, 32), st.integers(0, 1000))
-def test_the_first_blocks_are_spread_over_the_whole_range(count, seed):
-    first = sorted(b.interleaved_order(count, seed)[:8])
-    widest = max(np.diff([*first, first[0] + count]))
-    assert widest <= 2.2 * count / 8 + 1
+@settings(max_examples=500)
+@given(st.integers(1, 32), st.integers(0, 1000), st.data())
+def test_every_prefix_of_the_revealed_blocks_is_spread_over_the_range(count, seed, data):
+    order = b.interleaved_order(count, seed)
+    known = data.draw(st.integers(1, count))
+    first = data.draw(st.integers(0, count - 1))
+    length = data.draw(st.integers(1, count))
+    stretch = {(first + i) % count for i in range(length)}
+    inside = sum(block in stretch for block in order[:known])
+    # Any stretch holds its share of any prefix, give or take two blocks.
+    assert abs(inside - known * length / count) <= 2.25
+
+
+def test_the_seed_turns_the_order():
+    orders = {b.interleaved_order(32, seed) for seed in range(200)}
+    assert len(orders) == 32

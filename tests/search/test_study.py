@@ -28,7 +28,7 @@ from ares.search import (
     run_search,
 )
 from ares.search.blocks import block_results, even_borders
-from ares.search.study import table_digest
+from ares.search.study import request_digest, table_digest
 
 CONFIG = SearchConfig(trials=72, initial_samples=24, generation=16, min_trades=5)
 SPACE = SmaCross.space.with_bounds({"fast": (2, 15), "slow": (5, 60), "stop_loss": (0.02, 0.2)})
@@ -269,6 +269,24 @@ def test_early_stopping_is_a_policy_that_resumes_too(stopping, tmp_path, monkeyp
     assert resumed.policies == result.policies
     plain = run_search(stopping, SHORT, STOPPING, seed=7)
     assert plain.score.value <= result.score.value + result.score.error
+
+
+def test_a_search_does_not_depend_on_the_one_before_it(stopping):
+    evaluator = ProgressiveEvaluator(inner=stopping, seed=7)
+    assert evaluator.evaluate_progressively({}, lambda s, p: 1.0) == 1.0
+    first, second = (run_search(evaluator, SHORT, STOPPING, seed=7) for _ in range(2))
+    pd.testing.assert_frame_equal(first.trials, second.trials, check_exact=True)
+    assert first.policies == second.policies
+    assert evaluator.evaluate_progressively({}, lambda s, p: -1.0) == float("-inf")
+
+
+def test_the_seed_of_early_stopping_is_part_of_the_request(stopping):
+    def digest(evaluator):
+        return request_digest(evaluator, SHORT, STOPPING, seed=7)
+
+    found = [digest(ProgressiveEvaluator(inner=stopping, seed=seed)) for seed in (0, 1, 0)]
+    assert found[0] == found[2]
+    assert len({digest(stopping), *found}) == 3
 
 
 class Lying:

@@ -127,7 +127,12 @@ class Problem:
 
     def flat_borders(self, of: int | None) -> Int64Array:
         """Bar indices of the borders of the flat-start blocks."""
-        return flat_borders(self.bars.timestamp, self.start, self.stop, of or MAX_FLAT_BLOCKS)
+        count = of or MAX_FLAT_BLOCKS
+        borders: Int64Array = self.bars.derived(
+            ("flat borders", self.start, self.stop, count),
+            lambda: flat_borders(self.bars.timestamp, self.start, self.stop, count),
+        )
+        return borders
 
 
 class EngineEvaluator:

@@ -129,9 +129,7 @@ class Objective:
         outcomes = self._outcomes(table, flat=flat)
         good = [outcome is Outcome.OK for outcome in outcomes]
         numbers = self._pooled(table, days_per_year, good)
-        if flat:
-            numbers[:, 1] = math.nan
-        elif not callable(self.statistic) and self.penalty:
+        if not flat and not callable(self.statistic) and self.penalty:
             numbers[:, 0] -= self.penalty * numbers[:, 1]
         return [
             Score(value, outcome, blocks, error, source=source)
@@ -146,10 +144,6 @@ class Objective:
                 numbers.tolist(), outcomes, table.results(), strict=True
             )
         ]
-
-    def partial(self, blocks: BlockResults, days_per_year: float, source: str = "engine") -> Score:
-        """The bare statistic of revealed flat-start blocks: no penalty, no least trade count."""
-        return self.scores(BlockTable.of([blocks]), days_per_year, source, flat=True)[0]
 
     def _outcomes(self, table: BlockTable, *, flat: bool) -> list[Outcome]:
         """What the engine's numbers alone say: ruin, no numbers, too few trades."""

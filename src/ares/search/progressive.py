@@ -19,11 +19,14 @@ import numpy as np
 from ares.backtest.strategies import SmaCross
 from ares.core.errors import ConfigError
 from ares.core.identity import seed_for
-from ares.search.blocks import MAX_FLAT_BLOCKS, MIN_FLAT_BLOCKS, interleaved_order
+from ares.market.bars import Bars
+from ares.search.blocks import interleaved_order
 from ares.search.evaluator import EngineEvaluator, fallbacks_of
+from ares.search.flatblocks import LEAST_SAMPLE, calibrate
 from ares.search.frames import bars_from, reveal
-from ares.search.objective import BAD, Score, block_ratios
-from ares.search.ranks import pocock_level, signed_rank_p, spearman
+from ares.search.objective import BAD
+from ares.search.race import Incumbent, race
+from ares.search.stopaccount import StopAccount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,19 +35,16 @@ if TYPE_CHECKING:
 
     from ares.backtest.costs import Costs
     from ares.core.types import Float64Array
-    from ares.market.bars import Bars
     from ares.search.evaluator import BacktestEvaluator, Point, Problem
-    from ares.search.objective import Objective
+    from ares.search.flatblocks import Calibration
+    from ares.search.frames import Subsets
+    from ares.search.objective import Objective, Score
 
 _log = logging.getLogger("ares.search")
 
 Stages: TypeAlias = "Sequence[tuple[float, float]]"
 STAGES: Final = ((0.1, 0.3), (0.3, 0.5), (1.0, 1.0))
-_FLAT_STAGES: Final = (4, 8, 16)
-_FIRST_TEST: Final = 8
 _AUDITED: Final = 0.05
-_AGREEMENT: Final = 0.9
-_LEAST_SAMPLE: Final = 8
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,23 @@ class ProgressiveEvaluator:
         self._strategy, self._costs, self._objective = strategy, costs, objective
         self._n_blocks = n_blocks
         self._warmup = warmup
-        self._seed = seed
+        self.seed = seed
+        self._revealed: Subsets | None = None
         self._best: _Completed | None = None
-        self._incumbent: tuple[dict[str, Any], float] | None = None
-        self._flat: int | None = None
-        self._calibrated = False
+        self._counts = {"full": 0, "stopped": 0, "failed": 0}
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all generations: a search begins, and must not depend on the one before it.
+
+        What `evaluate_progressively` knows stays.
+        """
+        self._incumbent: Incumbent | None = None
+        self._calibration: Calibration | None = None
+        self._sample: list[tuple[dict[str, Any], Score]] = []
+        self._seen = 0
         self._generation = 0
-        self._counts = {"full": 0, "stopped": 0, "audited": 0, "false_stops": 0, "failed": 0}
-        self._agreements: list[tuple[int, float]] = []
-        self._fallbacks: list[str] = []
+        self._account = StopAccount()
 
     @property
     def problem(self) -> Problem:
@@ -127,9 +135,9 @@ class ProgressiveEvaluator:
             of the stage means so far is below that of the best completed point of this instance
             by more than the standard error over the blocks seen.
         """
-        subsets = reveal(self._data if self._data is not None else self.problem.bars)
+        subsets = self._subsets()
         borders = subsets.borders(self._n_blocks)
-        order = interleaved_order(len(borders) - 1, self._seed)
+        order = interleaved_order(len(borders) - 1, self.seed)
         values: list[float] = []
         quantities: list[float] = []
         weighted = weights = 0.0
@@ -160,19 +168,30 @@ class ProgressiveEvaluator:
     ) -> list[Score]:
         """One generation: full scores of the survivors, stopped scores (-inf) of the rest.
 
-        Stops nothing before a generation was completed (that one also calibrates the blocks) and
-        where flat-start blocks do not agree with continuous runs. With `blocks`: as `inner`.
+        Nothing is stopped before the blocks are calibrated (on the first points that were run in
+        full), where they do not tell the truth, and in a generation of one point, which has no
+        worse half. With `blocks`: as `inner`.
         """
         if blocks is not None:
             return self._inner.evaluate(points, blocks, of=of)
-        if self._incumbent is None or self._flat is None:
+        plan = None if self._calibration is None else self._calibration.plan
+        if plan is None or self._incumbent is None or len(points) < 2:
             return self.evaluate_full(points)
-        scores = self._race(points, self._flat)
+        stopped = race(self._inner, points, plan, self._incumbent)
+        draws = np.random.default_rng(seed_for(self.seed, f"audit {self._generation}"))
+        chosen = draws.random(len(points)) < _AUDITED
+        audited = [i for i in sorted(stopped) if chosen[i]]
+        wanted = [*(i for i in range(len(points)) if i not in stopped), *audited]
+        full = self._inner.evaluate([points[i] for i in wanted]) if wanted else []
+        found = dict(zip(wanted, full, strict=True))
+        for i in audited:
+            stopped[i] = replace(stopped[i], audit=found[i].value)
+        scores = [stopped.get(i) or found[i] for i in range(len(points))]
         self.learn(points, scores)
         return scores
 
     def evaluate_full(self, points: Sequence[Point]) -> list[Score]:
-        """Continuous runs of all points; the first sufficient call calibrates the blocks."""
+        """Continuous runs of all points."""
         scores = self._inner.evaluate(points)
         self.learn(points, scores)
         return scores
@@ -181,68 +200,90 @@ class ProgressiveEvaluator:
         """As `BacktestEvaluator.daily_returns`."""
         return self._inner.daily_returns(points)
 
-    def calibrate(self, points: Sequence[Point], scores: Sequence[Score]) -> None:
-        """Choose how many flat-start blocks there are; none where they do not tell the truth.
-
-        The count is the largest up to 32 whose blocks are ten times as long as the longest
-        lookback, at least 6. Where the rank correlation of block and continuous statistics over
-        `points` is below 0.9 it is halved.
-        """
-        self._calibrated = True
-        self._flat = None
-        days = float(self.problem.bars.days_per_year)
-        whole = [self.problem.objective.pooled(s.blocks, days) for s in scores]
-        count = self._largest_count(points)
-        while count >= MIN_FLAT_BLOCKS:
-            flat = self._inner.evaluate(points, tuple(range(count)), of=count)
-            pairs = [(a, b.value) for a, b in zip(whole, flat, strict=True)]
-            kept = np.array([p for p in pairs if all(map(math.isfinite, p))]).reshape(-1, 2)
-            agreement = spearman(kept[:, 0], kept[:, 1]) if len(kept) >= _LEAST_SAMPLE else math.nan
-            self._agreements.append((count, agreement))
-            if agreement >= _AGREEMENT:
-                self._flat = count
-                return
-            count //= 2
-        note = (
-            "early stopping is off for this search, as short pieces of this market rank the points"
-            " otherwise than the whole does: every point is run in full, which only takes longer"
-        )
-        _log.warning(note)
-        self._fallbacks.append(note)
-
     def learn(self, points: Sequence[Point], scores: Sequence[Score]) -> None:
         """Take in one generation: calibration, the next incumbent, false stops.
 
         `evaluate` and `evaluate_full` do this themselves; a resumed search does it with the
-        results that its ledger holds.
+        results that its ledger holds, and ends up where it was.
         """
-        if not self._calibrated and len(points) >= _LEAST_SAMPLE:
-            self.calibrate(points, scores)
+        if self._calibration is None:
+            self._calibrate(points, scores)
+        plan = None if self._calibration is None else self._calibration.plan
+        self._account.generation(scores, self.problem, plan)
         self._generation += 1
         for point, score in zip(points, scores, strict=True):
-            if score.full:
-                self._counts["full"] += 1
-                if math.isfinite(score.value) and (
-                    self._incumbent is None or score.value > self._incumbent[1]
-                ):
-                    self._incumbent = (dict(point), score.value)
-            else:
-                self._counts["stopped"] += 1
-        for score in scores:
-            if score.audit is not None and self._incumbent is not None:
-                self._counts["audited"] += 1
-                self._counts["false_stops"] += score.audit > self._incumbent[1]
+            if not (score.full and math.isfinite(score.value)):
+                continue
+            if self._incumbent is None or score.value > self._incumbent.value:
+                self._incumbent = Incumbent(dict(point), score.value)
+                self._account.replaced()
+        if self._incumbent is not None:
+            self._account.audits(scores, self._incumbent.value)
 
     def stats(self) -> dict[str, Any]:
-        """Counts, the block count in use, rank agreements, the measured false-stop rate."""
-        audited = self._counts["audited"]
+        """What early stopping did, for reports; the same after a resume.
+
+        Returns:
+            `full`, `stopped`: points; `raced`, `raced_generations`: points and generations in which
+            something could be stopped; `failed`: calls of `evaluate_progressively` without a value.
+            `flat_blocks`: blocks in use or None; `off`: a sentence that says why none are, or None;
+            `agreements`: (block count, rank correlation) as tried; `lookback`, `holding`: bars that
+            set the least length of a block, NaN before the calibration.
+            `stages`: per stage the `blocks` revealed and the points `stopped` there.
+            `audited`: stopped points that ran to the end anyway; `false_stops`: those above the
+            best value known after their generation; `false_stop_rate` with its 95 % interval
+            `false_stop_low`, `false_stop_high` (Wilson); `audit_largest`, `audit_median`: value of
+            the audited points less that best (positive: what the false stops cost).
+            `bars`: simulated in continuous runs (`full`), races (`flat`), `calibration` and
+            `audit`, and `without` early stopping; `cost_raced`: full and flat bars of the raced
+            generations over what running them in full takes; `saved`: share of all bars saved,
+            calibration and audit included, negative where they cost more.
+            `fallbacks`: notes. Rates and ratios are NaN where there is nothing to divide by.
+        """
+        counts = self._account.stats()
+        counts["full"] += self._counts["full"]
+        counts["stopped"] += self._counts["stopped"]
+        found = self._calibration
+        off = self._why_off()
         return {
-            **self._counts,
-            "flat_blocks": self._flat,
-            "agreements": list(self._agreements),
-            "false_stop_rate": self._counts["false_stops"] / audited if audited else math.nan,
-            "fallbacks": [*self._fallbacks, *fallbacks_of(self._given)],
+            **counts,
+            "failed": self._counts["failed"],
+            "flat_blocks": None if found is None or found.plan is None else found.plan.count,
+            "off": off,
+            "agreements": [] if found is None else list(found.agreements),
+            "lookback": math.nan if found is None else found.lookback,
+            "holding": math.nan if found is None else found.holding,
+            "fallbacks": [*([] if off is None else [off]), *fallbacks_of(self._given)],
         }
+
+    def _calibrate(self, points: Sequence[Point], scores: Sequence[Score]) -> None:
+        """Collect points with a value; the first 8 or more say what the blocks are worth."""
+        self._seen += len(points)
+        pairs = zip(points, scores, strict=True)
+        self._sample += [(dict(p), s) for p, s in pairs if s.full and math.isfinite(s.value)]
+        if len(self._sample) < LEAST_SAMPLE:
+            return
+        sample, self._sample = self._sample, []
+        self._calibration = calibrate(
+            self._inner, [p for p, _ in sample], [s for _, s in sample], self.seed
+        )
+        self._account.calibrated(self._calibration, self.problem)
+        off = self._why_off()
+        if off is not None:
+            _log.warning(off)
+
+    def _why_off(self) -> str | None:
+        """A sentence where nothing is stopped though generations were evaluated."""
+        if self._calibration is not None:
+            why = self._calibration.off
+        elif self._seen:
+            why = (
+                f"{len(self._sample)} of the {self._seen} points run so far have a value, and"
+                f" {LEAST_SAMPLE} are needed to compare flat-start blocks with continuous runs"
+            )
+        else:
+            why = None
+        return None if why is None else f"early stopping is off: {why}; all points run in full"
 
     @property
     def _inner(self) -> BacktestEvaluator:
@@ -254,6 +295,14 @@ class ProgressiveEvaluator:
                 objective=self._objective,
             )
         return self._given
+
+    def _subsets(self) -> Subsets:
+        """The market as a frame; made once of `Bars`, taken as it is now where it is a frame."""
+        if self._data is not None and not isinstance(self._data, Bars):
+            return reveal(self._data)
+        if self._revealed is None:
+            self._revealed = reveal(self.problem.bars if self._data is None else self._data)
+        return self._revealed
 
     def _called(
         self,
@@ -275,69 +324,6 @@ class ProgressiveEvaluator:
             return False
         error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
         return quantity < self._best.quantities[stage] - error
-
-    def _largest_count(self, points: Sequence[Point]) -> int:
-        """Largest block count whose blocks are ten lookbacks long, and a day at least."""
-        problem = self.problem
-        lookback = getattr(problem.strategy, "lookback", _largest_period)
-        longest = max((int(lookback(problem.normalise(p))) for p in points), default=1)
-        days = len(problem.flat_borders(MAX_FLAT_BLOCKS)) - 1
-        return min(days, (problem.stop - problem.start) // (10 * max(longest, 1)))
-
-    def _race(self, points: Sequence[Point], count: int) -> list[Score]:
-        order = interleaved_order(count, self._seed)
-        stages = [*(s for s in _FLAT_STAGES if s < count), count]
-        alive = list(range(len(points)))
-        stopped: dict[int, Score] = {}
-        for stage, revealed in enumerate(stages, start=1):
-            seen = order[:revealed]
-            flat = self._inner.evaluate([points[i] for i in alive], seen, of=count)
-            ranked = sorted(
-                zip(alive, flat, strict=True), key=lambda pair: (-pair[1].value, pair[0])
-            )
-            kept = {i for i, _ in ranked[: (len(ranked) + 1) // 2]}
-            if revealed >= _FIRST_TEST:
-                kept -= self._beaten(flat, alive, seen, count, stages)
-            for i, score in ranked:
-                if i not in kept:
-                    stopped[i] = replace(score, value=BAD, stage=stage, revealed=score.value)
-            alive = [i for i in alive if i in kept]
-        audits = [i for i in sorted(stopped) if self._audits(i)]
-        full = self._inner.evaluate([points[i] for i in (*alive, *audits)])
-        found = dict(zip((*alive, *audits), full, strict=True))
-        for i in audits:
-            stopped[i] = replace(stopped[i], audit=found[i].value)
-        return [stopped[i] if i in stopped else found[i] for i in range(len(points))]
-
-    def _beaten(
-        self,
-        flat: list[Score],
-        alive: list[int],
-        seen: Sequence[int],
-        count: int,
-        stages: list[int],
-    ) -> set[int]:
-        """Points that lose the paired test against the incumbent of the generations before."""
-        if self._incumbent is None:
-            return set()
-        best = self._inner.evaluate([self._incumbent[0]], seen, of=count)[0]
-        theirs = block_ratios(best.blocks)
-        level = pocock_level(sum(s >= _FIRST_TEST for s in stages))
-        return {
-            i
-            for i, score in zip(alive, flat, strict=True)
-            if not math.isfinite(score.value)
-            or signed_rank_p(theirs - block_ratios(score.blocks)) < level
-        }
-
-    def _audits(self, index: int) -> bool:
-        draw = seed_for(self._seed, f"audit {self._generation} {index}")
-        return draw < _AUDITED * 2**63
-
-
-def _largest_period(params: Mapping[str, Any]) -> int:
-    """A guess for strategies that do not say: their largest whole number."""
-    return max((v for v in params.values() if type(v) is int), default=1)
 
 
 def _checked_stages(stages: Stages) -> tuple[tuple[float, float], ...]:

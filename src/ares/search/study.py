@@ -131,7 +131,7 @@ def request_digest(
     if statistic is None:
         return None
     what = (problem.identity, statistic, objective.penalty, objective.min_trades)
-    stopping = isinstance(evaluator, ProgressiveEvaluator)
+    stopping = evaluator.seed if isinstance(evaluator, ProgressiveEvaluator) else None
     return fingerprint((what, space, config, seed, stopping, patience, code_digest()))
 
 
@@ -218,6 +218,8 @@ class _Study:
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
         """Replay what the ledger holds, then go on."""
+        if isinstance(self.evaluator, ProgressiveEvaluator):
+            self.evaluator.begin()
         for stored in self.ledger.replay():
             self._resume(stored)
             self._report(progress, resumed=True)
