@@ -289,7 +289,10 @@ def naive_metrics(run, days_per_year):
         peak = max(peak, value)
         worst = max(worst, (peak - value) / peak)
     days = (times[-1] + m.interval - times[0]) / NS_PER_DAY
-    cagr = run.equity[-1] ** (365.25 / days) - 1
+    try:
+        cagr = run.equity[-1] ** (365.25 / days) - 1
+    except OverflowError:  # a rate beyond the floats is undefined
+        cagr = math.nan
     wins = [t["pnl"] for t in run.trades if t["pnl"] > 0]
     losses = [-t["pnl"] for t in run.trades if t["pnl"] < 0]
     count = len(run.trades)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Final, get_args
@@ -13,7 +12,7 @@ import numpy as np
 from ares.backtest import indicators
 from ares.backtest.costs import Costs
 from ares.backtest.metrics import DAY_NS, TradeArrays
-from ares.backtest.signals import OF_DIRECTION, Signals, Stops, flags_of
+from ares.backtest.signals import Signals, Stops, StopTable, flags_of
 from ares.core.errors import ParameterError
 from ares.core.types import BoolArray, Fill, Float64Array, Int64Array, readonly
 from ares.kernels import position, simulate, sweep
@@ -21,7 +20,6 @@ from ares.kernels.index import extremes
 from ares.market.bars import Bars
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from ares.backtest.batch import SignalBatch
 
@@ -141,7 +139,8 @@ class Arena:
         flags = flags_of(signals, len(self.bars), stops.direction)
         span = self.stop - self.start
         closes, books = np.empty(span), _books(1, span)
-        rules = (self._rates([stops])[0], self._plans([stops], keep=True)[0], *self._funding)
+        table = StopTable.of([stops])
+        rules = (self._rates(table)[0], self._plans(table, keep=True)[0], *self._funding)
         atr = self._atr if stops.needs_atr else _NO_LEVELS
         with np.errstate(all="ignore"):  # values beyond the floats become an outcome
             n, ruined = simulate.walk(
@@ -158,13 +157,13 @@ class Arena:
     def by_events(self, batch: SignalBatch, stops: Stops) -> Walked:
         """The one point of a batch by event skipping, with its trades and all closes."""
         books = _books(1, self.stop - self.start)
-        closes, _, totals = self.sweep(batch, [stops], _NO_MARKS, books)
+        closes, _, totals = self.sweep(batch, StopTable.of([stops]), _NO_MARKS, books)
         return Walked(_trade_arrays(books, int(totals[0, 0])), closes[0], bool(totals[0, 1]))
 
     def sweep(
         self,
         batch: SignalBatch,
-        stops: Sequence[Stops],
+        stops: StopTable,
         marked: Int64Array,
         books: position.Books | None = None,
     ) -> tuple[Float64Array, Int64Array, Int64Array]:
@@ -184,7 +183,7 @@ class Arena:
         marks = np.empty((len(batch), len(marked) if books is None else self.stop - self.start))
         closed = np.zeros((len(batch), len(marked)), dtype=np.int64)
         keep, books = books is not None, books or _books(len(batch), 1)
-        atr = self._atr if any(stop.needs_atr for stop in stops) else _NO_LEVELS
+        atr = self._atr if stops.needs_atr else _NO_LEVELS
         minima, maxima = self._extremes
         places = (self._stale.view(np.uint8), atr, self._funding_bars, minima, maxima)
         with np.errstate(all="ignore"):  # as in the bar-by-bar loop
@@ -257,29 +256,24 @@ class Arena:
             return times
         return np.searchsorted(self.bars.close_time, times).astype(np.int64)
 
-    def _rates(self, stops: Sequence[Stops]) -> Float64Array:
-        rates = np.empty((len(stops), position.N_RATES))
+    def _rates(self, stops: StopTable) -> Float64Array:
+        rates = np.empty((len(stops.rates), position.N_RATES))
         rates[:, position.FEE] = self.costs.fee
         rates[:, position.SLIPPAGE] = self.costs.slippage
         rates[:, position.BORROW] = self.costs.borrow / _YEAR_NS
-        for row, stop in zip(rates, stops, strict=True):
-            row[position.STOP_LOSS] = math.nan if stop.stop_loss is None else stop.stop_loss
-            row[position.TAKE_PROFIT] = math.nan if stop.take_profit is None else stop.take_profit
-            row[position.SIZE] = stop.size
+        rates[:, [position.STOP_LOSS, position.TAKE_PROFIT, position.SIZE]] = stops.rates
         return rates
 
-    def _plans(self, stops: Sequence[Stops], *, keep: bool) -> Int64Array:
-        plans = np.empty((len(stops), position.N_PLAN), dtype=np.int64)
+    def _plans(self, stops: StopTable, *, keep: bool) -> Int64Array:
+        plans = np.empty((len(stops.plans), position.N_PLAN), dtype=np.int64)
         plans[:, position.FIRST] = self.start
         plans[:, position.LAST] = self.stop
         plans[:, position.AT_CLOSE] = self.fill == "close"
         plans[:, position.INTERVAL] = self.bars.interval_ns
         plans[:, position.KEEP] = keep
-        for row, stop in zip(plans, stops, strict=True):
-            row[position.MAX_HOLD] = min(stop.max_hold or position.NEVER, position.NEVER)
-            row[position.COOLDOWN] = min(stop.cooldown, position.NEVER)
-            row[position.USE_ATR] = stop.needs_atr
-            row[position.WATCHED] = OF_DIRECTION[stop.direction]
+        plans[:, [position.MAX_HOLD, position.COOLDOWN, position.USE_ATR, position.WATCHED]] = (
+            stops.plans
+        )
         return plans
 
 

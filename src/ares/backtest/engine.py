@@ -18,7 +18,7 @@ from ares.backtest.batch import SignalAnswers, SignalBatch
 from ares.backtest.checks import checked_signals
 from ares.backtest.metrics import DAY_NS, Marks
 from ares.backtest.result import BacktestResult, Outcome, full_result
-from ares.backtest.signals import Signals, Stops
+from ares.backtest.signals import Signals, Stops, StopTable
 from ares.backtest.strategies import BATCHED, columns_per_point
 from ares.core.errors import ParameterError
 from ares.core.types import BoolArray, Fill, Float64Array, Int64Array, readonly
@@ -183,7 +183,8 @@ def run_ranges(
     parts: list[list[BatchMarks]] = [[] for _ in arenas]
     for begin in range(0, len(points) or 1, size):
         some = points[begin : begin + size]
-        batch, stops = _signals(strategy, prepared, some, n), [Stops.of(point) for point in some]
+        batch = _signals(strategy, prepared, some, n)
+        stops = StopTable.of([Stops.of(point) for point in some])
         for arena, part in zip(arenas, parts, strict=True):
             ends, days = arena.day_ends if marks == "days" else arena.last_day
             equity, closed, totals = arena.sweep(batch, stops, ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -10,10 +11,10 @@ import numpy.typing as npt
 
 from ares.core.types import Float64Array, Int64Array, readonly
 from ares.kernels.index import extremes
-from ares.kernels.position import LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT
+from ares.kernels.position import LONG_ENTRY, LONG_EXIT, NEVER, SHORT_ENTRY, SHORT_EXIT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 OF_DIRECTION: Final = {
     "long": LONG_ENTRY | LONG_EXIT,
@@ -114,6 +115,48 @@ class Stops:
         """Whether levels are counted in average true ranges."""
         levels = self.stop_loss is not None or self.take_profit is not None
         return levels and self.stop_unit == "atr"
+
+
+@dataclass(frozen=True, eq=False)
+class StopTable:
+    """The stops of many points, as the kernels take them.
+
+    Attributes:
+        rates: Stop loss and take profit (NaN where there is none) and size, shape (points, 3).
+        plans: Longest hold, cooldown, whether levels count in average true ranges, and the watched
+            signals as bits, shape (points, 4).
+        needs_atr: Whether any point does.
+    """
+
+    rates: Float64Array
+    plans: Int64Array
+    needs_atr: bool
+
+    @staticmethod
+    def of(stops: Sequence[Stops]) -> StopTable:
+        """One row per point."""
+        rates = [
+            (
+                math.nan if stop.stop_loss is None else stop.stop_loss,
+                math.nan if stop.take_profit is None else stop.take_profit,
+                stop.size,
+            )
+            for stop in stops
+        ]
+        plans = [
+            (
+                min(stop.max_hold or NEVER, NEVER),
+                min(stop.cooldown, NEVER),
+                stop.needs_atr,
+                OF_DIRECTION[stop.direction],
+            )
+            for stop in stops
+        ]
+        return StopTable(
+            np.array(rates, dtype=np.float64).reshape(-1, 3),
+            np.array(plans, dtype=np.int64).reshape(-1, 4),
+            any(stop.needs_atr for stop in stops),
+        )
 
 
 def flags_of(signals: Signals, n: int, direction: str) -> Flags:
