@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeAlias
@@ -22,7 +23,8 @@ killed by what it did; or the crew cannot work, and nothing was killed."""
 CHUNK_SECONDS: Final = 0.1
 """What a chunk should take in another process."""
 _FIRST_CHUNK: Final = 8
-_CHUNK_DEATHS: Final = 2
+_PIECES: Final = 16
+"""A chunk whose worker died is cut into so many: tasks are cheaper than new workers."""
 _POINT_DEATHS: Final = 3
 _MAX_DEATHS_IN_A_ROW: Final = 60
 _SILENCE: Final = 5.0
@@ -97,13 +99,11 @@ class _Chunk:
     deaths: int = 0
     carries_to: str | None = None
 
-    def halves(self) -> tuple[_Chunk, _Chunk]:
-        middle = (self.first + self.stop) // 2
-        # One more death and a half is cut again.
-        return (
-            _Chunk(self.first, middle, _CHUNK_DEATHS - 1),
-            _Chunk(middle, self.stop, _CHUNK_DEATHS - 1),
-        )
+    def pieces(self) -> list[_Chunk]:
+        """Parts to run apart; each takes along that it died once."""
+        count = min(self.stop - self.first, _PIECES)
+        borders = [self.first + (self.stop - self.first) * i // count for i in range(count + 1)]
+        return [_Chunk(*pair, deaths=1) for pair in itertools.pairwise(borders)]
 
 
 class Dispatch:
@@ -252,7 +252,7 @@ class Dispatch:
             self._lose(error, None)
 
     def _mourn(self, chunk: _Chunk) -> None:
-        """A worker died over this chunk: again, then in halves; a point that kills has no value."""
+        """A worker died over this chunk: again, in pieces; a point that kills has no value."""
         self._deaths += 1
         if self._deaths > _MAX_DEATHS_IN_A_ROW:
             raise AresError(
@@ -262,13 +262,12 @@ class Dispatch:
             )
         chunk.deaths += 1
         chunk.carries_to = None
-        alone = chunk.stop - chunk.first == 1
-        if alone and chunk.deaths >= _POINT_DEATHS:
-            self.dead.append(chunk.first)
-        elif not alone and chunk.deaths >= _CHUNK_DEATHS:
-            self._accused.extend(chunk.halves())
-        else:
+        if chunk.stop - chunk.first > 1:
+            self._accused.extend(chunk.pieces())
+        elif chunk.deaths < _POINT_DEATHS:
             self._accused.append(chunk)
+        else:
+            self.dead.append(chunk.first)
 
     def _lose(self, error: BaseException, chunk: _Chunk | None) -> NoReturn:
         """Give up this crew; whatever is in the air goes back."""

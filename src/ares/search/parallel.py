@@ -51,8 +51,9 @@ class ParallelBacktester:
     """Points in threads (kernels release the GIL), spawned processes, Dask, or any `Executor`.
 
     Results never depend on the number of workers, on chunks, or on who finished first. A worker
-    process is sent each problem once and keeps it. Where one dies, its chunk runs again, then in
-    halves; a point that kills its worker every time has no score (NOT_FINITE), with one warning.
+    process is sent each problem once and keeps it. Where one dies, its chunk runs again, in ever
+    smaller pieces; a point that kills its worker every time has no score (NOT_FINITE), with one
+    warning.
     A pool that breaks is one warning and an entry in `stats()["fallbacks"]`: what may have killed
     it runs on in processes of our own, never in this one; otherwise the work goes on serially.
 

@@ -30,6 +30,7 @@ _ONE_THREAD: Final = (
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+_STARTS: Final = 3
 _starting: Final = threading.Lock()
 
 
@@ -110,9 +111,15 @@ class ProcessPool(Executor):
         return answer
 
     def _mine(self) -> _Worker:
-        """The process of this thread; a new one where there is none."""
-        worker: _Worker | None = getattr(self._local, "worker", None)
-        if worker is None:
+        """The process of this thread; a new one where there is none.
+
+        Raises:
+            NoWorkersError: processes cannot be started, or die before they are ready.
+        """
+        for attempt in range(_STARTS):
+            worker: _Worker | None = getattr(self._local, "worker", None)
+            if worker is not None:
+                return worker
             try:
                 worker = _Worker()
             except (OSError, AssertionError) as error:  # no memory; or a daemon's own children
@@ -122,9 +129,18 @@ class ProcessPool(Executor):
                 closed = self._closed
             if closed:
                 worker.end()
-            worker.greet()
             self._local.worker = worker
-        return worker
+            try:
+                worker.pipe.recv()  # it says that it is ready
+            except (EOFError, OSError) as error:
+                code = worker.exit_code
+                self._bury(worker)
+                if attempt + 1 == _STARTS:
+                    raise NoWorkersError(
+                        f"a worker process could not start (exit code {code}); a script that uses"
+                        ' processes keeps its work under `if __name__ == "__main__":`'
+                    ) from error
+        return self._local.worker  # type: ignore[no-any-return]
 
     def _bury(self, worker: _Worker) -> None:
         worker.end()
@@ -162,21 +178,6 @@ class _Worker:
     @property
     def exit_code(self) -> int | None:
         return self._process.exitcode
-
-    def greet(self) -> None:
-        """Wait until it is ready.
-
-        Raises:
-            NoWorkersError: it died before.
-        """
-        try:
-            self.pipe.recv()
-        except (EOFError, OSError) as error:
-            self.end()
-            raise NoWorkersError(
-                f"a worker process could not start (exit code {self.exit_code}); a script that "
-                'uses processes keeps its work under `if __name__ == "__main__":`'
-            ) from error
 
     def end(self) -> None:
         """Kill it: it holds nothing that could be lost."""
