@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 import risky_strategies
 
 TESTS = Path(risky_strategies.__file__).parent
@@ -40,16 +41,20 @@ def alive(pids):
     return found
 
 
+def left_after(seconds, pids):
+    deadline = time.monotonic() + seconds
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive(pids)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["processes", "dask"])
 def test_a_killed_parent_leaves_no_worker_behind(workers):
     process, children = started(workers)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 5
-    while alive(children) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert alive(children) == []
+    assert left_after(5, children) == []
 
 
 @pytest.mark.slow
@@ -62,4 +67,4 @@ def test_ctrl_c_ends_quickly_without_a_word_from_the_workers(workers):
     assert time.monotonic() - begun < 5
     assert process.returncode == 130
     assert said == ""
-    assert alive(children) == []
+    assert left_after(5, children) == []

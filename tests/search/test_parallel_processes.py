@@ -10,9 +10,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
-import risky_strategies
 
+import risky_strategies
 from ares.backtest.result import Outcome
 from ares.core.errors import InputError, ParameterError
 from ares.search import CachedBacktester, ParallelBacktester, worker
@@ -114,7 +115,8 @@ def test_workers_killed_from_outside_at_random_moments_shape_no_result(cyclic, m
         parallel = ParallelBacktester(2, executor=pool, inner=slow, chunk_seconds=0.05)
         parallel.evaluate(many[:4])
 
-        def kill(moments=random.Random(4)):
+        def kill():
+            moments = random.Random(4)
             for _ in range(3):
                 time.sleep(moments.uniform(0.05, 0.3))
                 os.kill(moments.choice(pool.pids or [pool.pids[0]]), signal.SIGKILL)
@@ -249,4 +251,4 @@ def test_a_worker_is_single_threaded_and_ignores_ctrl_c(pool):
 def test_a_pool_that_was_shut_down_has_no_processes():
     with ProcessPool(1) as pool:
         pid = pool.submit(os.getpid).result()
-    assert pool.pids == [] or not os.path.exists(f"/proc/{pid}")
+    assert pool.pids == [] or not psutil.pid_exists(pid)

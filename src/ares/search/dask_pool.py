@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import tempfile
 import time
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from ares.search.worker import Answer, Cargo, Need, Task
 
 _START_SECONDS: Final = 60
+_COUNT_SECONDS: Final = 1.0
 _NO_WORKERS_SECONDS: Final = 60.0
+_SILENT: Final = logging.CRITICAL + 1
 _ANY_SIZE: Final = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
 
 
@@ -55,6 +58,7 @@ class DaskPool(Executor):
         self.address = scheduler
         self.sent = 0
         self._stack = contextlib.ExitStack()
+        self._size, self._counted = n_workers, -math.inf
         self._empty_since: float | None = None
         with contextlib.ExitStack() as stack:
             stack.enter_context(_quiet())
@@ -78,8 +82,12 @@ class DaskPool(Executor):
 
     @property
     def size(self) -> int:
-        """Threads of all workers, at least 1."""
-        return max(1, sum(map(int, self._client.nthreads().values())))
+        """Threads of all workers, at least 1; the last known where the scheduler is gone."""
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            with contextlib.suppress(Exception):  # whoever submits next will hear of it
+                self._size = max(1, sum(map(int, self._client.nthreads().values())))
+            self._counted = time.monotonic()
+        return self._size
 
     @property
     def pids(self) -> list[int]:
@@ -127,7 +135,8 @@ class DaskPool(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster; a local one ends."""
-        self._executor.shutdown(wait=wait and not cancel_futures)
+        with contextlib.suppress(Exception):  # a scheduler that is gone cannot be left in order
+            self._executor.shutdown(wait=wait and not cancel_futures)
         self._stack.close()
 
     @staticmethod
@@ -178,10 +187,10 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address=None,  # and its plain HTTP server on the loopback address
                 local_directory=folder,
                 silence_logs=logging.CRITICAL,
-                scheduler_kwargs={"allowed_failures": 0},
+                scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
                 memory_limit=None,
                 env={"NUMBA_NUM_THREADS": "1"},
             )
@@ -194,11 +203,13 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what Dask logs off the terminal."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Keep what Dask logs off the terminal: its loggers have levels and handlers of their own."""
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    before = {name: logging.getLogger(name).level for name in {"distributed", *known}}
     try:
+        for name in before:
+            logging.getLogger(name).setLevel(_SILENT)
         yield
     finally:
-        logger.setLevel(before)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ares.search.crews import crew_for
 from ares.search.dispatch import CHUNK_SECONDS, CannotLoadError, CrewLostError, Dispatch, Pace
 from ares.search.evaluator import EngineEvaluator, engine_of, fallbacks_of
 from ares.search.frames import bars_from
+from ares.search.pools import Workers, make_executor
 from ares.search.worker import MAX_PROBLEMS, Cargo, Task
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from ares.search.worker import Answer
 
 _log = logging.getLogger("ares.search")
-
-Workers: TypeAlias = Literal["threads", "processes", "dask"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,25 +352,6 @@ class _Deadly:
     def signals(self, prepared: None, params: Mapping[str, Any]) -> Any:  # noqa: ARG002
         """There are none."""
         raise AresError("its worker died")
-
-
-def make_executor(workers: Workers, n_workers: int, scheduler: str | None = None) -> Executor:
-    """The executor that a configuration names; it can be shared by several backtesters.
-
-    Raises:
-        ConfigError: Dask is not installed, or no scheduler answers.
-    """
-    match workers:
-        case "threads":
-            return ThreadPoolExecutor(n_workers, thread_name_prefix="ares-search")
-        case "processes":
-            from ares.search.processes import ProcessPool
-
-            return ProcessPool(n_workers)
-        case "dask":
-            from ares.search.dask_pool import DaskPool
-
-            return DaskPool(n_workers, scheduler=scheduler)
 
 
 def processors() -> int:
