@@ -17,6 +17,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import ConfigError
+from ares.search.processes import refuse_in_import
 from ares.search.worker import here, work
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class DaskPool(Executor):
             self._client = self._connect(distributed, target, timeout)
             stack.callback(self._client.close)
             if scheduler is None:
-                self._client.wait_for_workers(n_workers, timeout=_START_SECONDS)
+                self._wait_for(n_workers)
             elif not self._client.nthreads():
                 raise ConfigError(
                     "the Dask cluster must have workers",
@@ -139,6 +140,16 @@ class DaskPool(Executor):
             self._executor.shutdown(wait=wait and not cancel_futures)
         self._stack.close()
 
+    def _wait_for(self, n_workers: int) -> None:
+        try:
+            self._client.wait_for_workers(n_workers, timeout=_START_SECONDS)
+        except TimeoutError as error:
+            raise ConfigError(
+                f"local Dask workers must start within {_START_SECONDS} seconds",
+                where="workers",
+                remedy='A script that uses them keeps its work under `if __name__ == "__main__":`.',
+            ) from error
+
     @staticmethod
     def _connect(distributed: Any, target: Any, timeout: float) -> Any:
         try:
@@ -177,28 +188,31 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
     import dask
     from distributed import LocalCluster
 
+    refuse_in_import()
     resource_tracker.ensure_running()  # it would unblock signals
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ares-dask-"))
-        # A dead worker's task comes back at once: we know better what to do with it.
-        with dask.config.set({"temporary-directory": folder, "logging": {}}):
-            cluster = LocalCluster(
-                n_workers=0,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,  # and its plain HTTP server on the loopback address
-                local_directory=folder,
-                silence_logs=logging.CRITICAL,
-                scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
-                memory_limit=None,
-                env={"NUMBA_NUM_THREADS": "1"},
-            )
-        stack.callback(cluster.close)
+    # Dask itself removes there what workers of a killed process left.
+    folder = tempfile.gettempdir()
+    with dask.config.set({"temporary-directory": folder}):
+        cluster = LocalCluster(
+            n_workers=0,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,  # and its plain HTTP server on the loopback address
+            local_directory=folder,
+            silence_logs=logging.CRITICAL,
+            # A dead worker's task comes back at once: we know better what to do with it.
+            scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
+            memory_limit=None,
+            env={"NUMBA_NUM_THREADS": "1"},
+        )
+    try:
         # Workers inherit this: Ctrl-C is for the process that started them.
         cluster.loop.add_callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
         cluster.scale(n_workers)
         yield cluster
+    finally:
+        cluster.close()
 
 
 @contextlib.contextmanager

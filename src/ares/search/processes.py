@@ -6,13 +6,14 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import weakref
 from concurrent.futures import Executor, ThreadPoolExecutor
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
-from ares.core.errors import AresError
+from ares.core.errors import AresError, InputError
 from ares.search.worker import Need, work
 
 if TYPE_CHECKING:
@@ -51,9 +52,13 @@ class ProcessPool(Executor):
 
     Args:
         n_workers: How many processes.
+
+    Raises:
+        InputError: a worker imports a script that does its work unguarded.
     """
 
     def __init__(self, n_workers: int) -> None:
+        refuse_in_import()
         self.size = n_workers
         self.sent = 0
         self.deaths = 0
@@ -133,11 +138,10 @@ class ProcessPool(Executor):
             try:
                 worker.pipe.recv()  # it says that it is ready
             except (EOFError, OSError) as error:
-                code = worker.exit_code
                 self._bury(worker)
                 if attempt + 1 == _STARTS:
                     raise NoWorkersError(
-                        f"a worker process could not start (exit code {code}); a script that uses"
+                        f"a worker process could not start (exit code {worker.exit_code}); a script that uses"
                         ' processes keeps its work under `if __name__ == "__main__":`'
                     ) from error
         return self._local.worker  # type: ignore[no-any-return]
@@ -148,8 +152,9 @@ class ProcessPool(Executor):
         with self._lock:
             self._living.discard(worker)
             self.deaths += 1
-            if self._closed:
-                raise NoWorkersError("the pool was shut down")
+            closed = self._closed
+        if closed:
+            raise NoWorkersError("the pool was shut down")
 
 
 class _Worker:
@@ -179,10 +184,14 @@ class _Worker:
     def exit_code(self) -> int | None:
         return self._process.exitcode
 
-    def end(self) -> None:
-        """Kill it: it holds nothing that could be lost."""
+    def kill(self) -> None:
+        """End it: it holds nothing that could be lost. Who reads from the pipe comes to its end."""
         self._process.kill()
         self._process.join()
+
+    def end(self) -> None:
+        """Kill it and close the pipe, for the thread that uses it."""
+        self.kill()
         self.pipe.close()
 
 
@@ -204,9 +213,23 @@ def _inheritance() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
+def refuse_in_import() -> None:
+    """Refuse to start processes while this one, itself a worker, imports the script that did.
+
+    Raises:
+        InputError: the script has its work outside `if __name__ == "__main__":`.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise InputError(
+            'a script that uses processes keeps its work under `if __name__ == "__main__":`',
+            where=str(getattr(sys.modules.get("__mp_main__"), "__file__", "the script")),
+            remedy="Workers import the script and would do all its work again.",
+        )
+
+
 def _end(workers: set[_Worker]) -> None:
     for worker in list(workers):
-        worker.end()
+        worker.kill()
 
 
 def serve(pipe: Connection) -> None:
