@@ -121,7 +121,9 @@ def test_a_given_scheduler_is_used_and_its_end_is_survived(engine, many, caplog)
         assert len(parallel.stats()["fallbacks"]) == 1
 
 
-def test_a_local_cluster_listens_on_loopback_only_and_leaves_no_files(pool, tmp_path, monkeypatch):
+def test_a_local_cluster_listens_on_loopback_only_and_leaves_no_files_and_no_words(
+    pool, tmp_path, monkeypatch, capfd
+):
     monkeypatch.chdir(tmp_path)
     with DaskPool(1) as other:
         [pid] = other.pids
@@ -139,6 +141,8 @@ def test_a_local_cluster_listens_on_loopback_only_and_leaves_no_files(pool, tmp_
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not psutil.pid_exists(pid)
+    assert pool.submit(os.getpid).result()  # another pool goes on, and is quiet
+    assert capfd.readouterr().err == ""
 
 
 def test_an_address_where_no_scheduler_answers_is_named(engine, capfd):

@@ -11,6 +11,7 @@ import logging
 import math
 import signal
 import tempfile
+import threading
 import time
 from concurrent.futures import Executor
 from multiprocessing import resource_tracker
@@ -62,7 +63,7 @@ class DaskPool(Executor):
         self._size, self._counted = n_workers, -math.inf
         self._empty_since: float | None = None
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_quiet())
+            stack.enter_context(_silence)
             if scheduler is None:
                 target: Any = stack.enter_context(_local_cluster(n_workers))
             else:
@@ -215,15 +216,31 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
         cluster.close()
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Dask logs off the terminal: its loggers have levels and handlers of their own."""
-    known = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
-    before = {name: logging.getLogger(name).level for name in {"distributed", *known}}
-    try:
-        for name in before:
-            logging.getLogger(name).setLevel(_SILENT)
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+class _Silence:
+    """Keeps what Dask logs off the terminal, as long as any pool lives."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: dict[str, int] = {}
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            # Some of its loggers have levels and handlers of their own.
+            names = [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]
+            for name in ("distributed", *names):
+                logger = logging.getLogger(name)
+                self._before.setdefault(name, logger.level)
+                logger.setLevel(_SILENT)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                for name, level in self._before.items():
+                    logging.getLogger(name).setLevel(level)
+                self._before = {}
+
+
+_silence: Final = _Silence()

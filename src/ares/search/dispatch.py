@@ -27,6 +27,8 @@ _PIECES: Final = 16
 """A chunk whose worker died is cut into so many: tasks are cheaper than new workers."""
 _POINT_DEATHS: Final = 3
 _MAX_DEATHS_IN_A_ROW: Final = 60
+_LEAST_SHARE: Final = 8
+"""Chunks get smaller near the end, but not below this part of their target."""
 _SILENCE: Final = 5.0
 _EVEN_CHUNKS: Final = 4
 _EVEN_SECONDS: Final = 0.5
@@ -219,7 +221,8 @@ class Dispatch:
             longest = self._pace.size(_EVEN_SECONDS) if self._pace.points else total
             return max(1, min(longest, -(-total // (self.crew.size * _EVEN_CHUNKS))))
         share = -(-(total - self._next) // (self.crew.size * 2))
-        return max(1, min(self._pace.size(self._target), share))
+        most = self._pace.size(self._target)
+        return max(1, min(most, share), most // _LEAST_SHARE)
 
     def _land(self, future: Future[Need | Answer], chunk: _Chunk) -> None:
         try:
