@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
@@ -28,6 +33,39 @@ class Done:
 
 
 Ares = Callable[..., Done]
+
+
+def call_ares(folder: Path, *arguments: object, home: Path | None = None, **environ: str) -> Done:
+    """Call `ares` in `folder`, in a process and a workspace of its own."""
+    # Without compiled bytecode every process would compile Ares anew.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ARES_", "PYTHONDONT"))}
+    given = {**clean, "ARES_HOME": str(home or folder / "home"), "COLUMNS": "200", **environ}
+    done = subprocess.run(
+        [sys.executable, "-m", "ares.ares_launcher", *map(str, arguments)],
+        cwd=folder,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr + done.stdout
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def call_here(folder: Path, *arguments: object, home: Path | None = None, **environ: str) -> Done:
+    """The same in this process, which saves the imports: for tests that call often."""
+    from typer.testing import CliRunner
+
+    from ares.ares_launcher.app import build_app
+
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("ARES_")}
+    given = {**clean, "ARES_HOME": str(home or folder / "home"), "COLUMNS": "200", **environ}
+    with contextlib.chdir(folder), mock.patch.dict(os.environ, given, clear=True):
+        done = CliRunner().invoke(build_app(), [str(a) for a in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Done(done.exit_code, done.stdout, done.stderr)
 
 
 Row = list[Any]

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from ares.core.config import Config
     from ares.market.bars import Bars
+    from ares.search.objective import Objective
     from ares.search.pools import Workers
 
 __all__ = [
@@ -221,7 +222,7 @@ class EnhancedTrainingManagerOptimized:
         self.use(split_holdout(bars, self.config.data.holdout)[0])
         return self.data_manager.optimize_dataframe(bars.to_frame())
 
-    def use(self, bars: Bars, strategy: Any = None) -> None:
+    def use(self, bars: Bars, strategy: Any = None, objective: Objective | None = None) -> None:
         """Build the cached backtester and the progressive evaluator on `bars`."""
         self._close()
         self._bars = bars
@@ -232,7 +233,7 @@ class EnhancedTrainingManagerOptimized:
             costs=self.costs_for(bars.calendar),
             fill=self.config.search.fill,
             max_gap=self.config.data.max_gap,
-            objective=objective_of(self.config.search),
+            objective=objective or objective_of(self.config.search),
             n_blocks=self.config.search.blocks,
         )
         if self.jobs > 1 or self.workers != "threads":

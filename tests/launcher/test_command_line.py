@@ -33,7 +33,7 @@ def test_every_command_is_listed_and_explains_itself(ares: Ares) -> None:
     assert listed.code == 0
     for command in (
         "train", "blank", "backtest", "optimize", "signal", "runs", "report", "data", "import",
-        "config", "doctor",
+        "config", "cache", "doctor",
     ):  # fmt: skip
         assert f"  {command} " in listed.out
         assert ares(command, "--help").code == 0

@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ares.report.page import render_run
 from report_cases import Elements, write_run
+from search_cases import write_search
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _PROBE = """<!DOCTYPE html><title>probe</title><body style="margin:0">
@@ -47,10 +49,24 @@ def _browser() -> str:
 
 @pytest.mark.slow
 def test_a_browser_draws_all_of_it_without_complaint(tmp_path: Path) -> None:
-    browser = _browser()
     sections = {"verdict": "Evidence of edge: all good.", "edge": True}
     weaker = {"verdict": "No evidence of edge: many tries.", "validations_before": 9, "edge": False}
     text = render_run(write_run(tmp_path / "run", sections=sections, info=weaker))
+    found = _drawn(tmp_path, text)
+    assert found["banner"] == "No evidence of edge"  # what the history leaves of the verdict
+    assert found["later"] == 1
+
+
+@pytest.mark.slow
+def test_a_browser_draws_the_page_of_a_search(tmp_path: Path) -> None:
+    info = {"next": "ares backtest --set fast=12 --data " + "/a/long/path" * 20}
+    text = render_run(write_search(tmp_path / "run", info=info))
+    assert _drawn(tmp_path, text)["banner"] == "The best point"
+
+
+def _drawn(tmp_path: Path, text: str) -> dict[str, Any]:
+    """Draw a page as wide as a phone; every plot is there, nothing sticks out or complains."""
+    browser = _browser()
     (tmp_path / "report.html").write_text(text)
     (tmp_path / "probe.html").write_text(_PROBE)
     done = subprocess.run(
@@ -78,11 +94,10 @@ def test_a_browser_draws_all_of_it_without_complaint(tmp_path: Path) -> None:
     )
     said = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.DOTALL)
     assert said is not None, done.stderr[-2000:]
-    found = json.loads(html.unescape(said.group(1)))
+    found: dict[str, Any] = json.loads(html.unescape(said.group(1)))
     assert set(found["drawn"]) == set(Elements(text).plots())
-    assert len(found["drawn"]) > 8
+    assert len(found["drawn"]) >= 8
     assert found["scroll"] == found["client"]
     assert found["wide"] == []
-    assert found["banner"] == "No evidence of edge"  # what the history leaves of the verdict
-    assert found["later"] == 1
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return found

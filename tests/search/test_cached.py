@@ -66,14 +66,15 @@ def test_equal_points_run_once_and_the_store_outlives_the_process(counting, poin
     second.close()
 
 
-def test_a_block_that_was_revealed_before_is_not_run_again(counting):
+def test_flat_blocks_are_found_again_by_their_numbers_and_their_count(counting):
     cached = CachedBacktester(inner=counting)
     point = [{"fast": 5, "slow": 20}]
-    cached.evaluate(point, [3, 1], of=8)
-    cached.evaluate(point, [1, 5, 3], of=8)
-    assert counting.points == 3
-    cached.evaluate(point, [1], of=7)
-    assert counting.points == 4
+    first = cached.evaluate(point, [3, 1], of=8)
+    assert same(cached.evaluate(point, [3, 1], of=8), first)
+    assert counting.points == 2
+    cached.evaluate(point, [3, 1], of=7)
+    cached.evaluate(point, [5], of=8)
+    assert counting.points == 5
 
 
 def test_the_least_recently_used_result_leaves(counting):
@@ -116,6 +117,31 @@ def test_the_key_covers_each_influence(cyclic, tmp_path):
         assert cached.stats()["misses"] == 1, name
         cached.close()
     assert len(variants(cyclic)) == 11
+
+
+@pytest.mark.parametrize("what", ["a library", "a source of Ares", "the processor"])
+def test_the_key_covers_the_environment(engine, tmp_path, monkeypatch, what):
+    from ares.core import environment
+
+    def misses():
+        for cached_function in (environment.code_digest, environment.environment_salt):
+            cached_function.cache_clear()
+        cached = CachedBacktester(inner=engine, store=tmp_path / "c.sqlite")
+        cached.run_cached_backtest({"fast": 5, "slow": 20})
+        cached.close()
+        return cached.stats()["misses"]
+
+    assert [misses(), misses()] == [1, 0]
+    with monkeypatch.context() as patch:
+        if what == "a library":
+            other = {**environment.library_versions(), "numpy": "0.0.1"}
+            patch.setattr(environment, "library_versions", lambda: other)
+        elif what == "a source of Ares":
+            patch.setattr(environment, "source_digest", lambda: "another")
+        else:
+            patch.setattr(environment, "_cpu_features", lambda: "another")
+        assert [misses(), misses()] == [1, 0]
+    assert misses() == 0
 
 
 def test_parameters_are_one_point_whatever_their_types(counting):
@@ -310,7 +336,7 @@ def test_a_store_that_cannot_be_opened_is_one_warning(engine, points, tmp_path, 
 
 
 def test_a_full_disk_is_one_warning(engine, points, tmp_path, monkeypatch, caplog):
-    def full(self, results):
+    def full(self, problem, results):
         with self._guard():
             raise sqlite3.OperationalError("database or disk is full")
 
@@ -328,6 +354,8 @@ def test_arguments_are_checked(engine, cyclic):
         CachedBacktester(cyclic, max_cache_size=0)
     with pytest.raises(InputError, match="market data"):
         CachedBacktester()
+    with pytest.raises(InputError, match="at least one block"):
+        engine.evaluate([{"fast": 3, "slow": 9}], [])
     with pytest.raises(ParameterError):
         CachedBacktester(inner=engine).run_cached_backtest({"fast": 0, "slow": 9})
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ares.backtest.result import Outcome
 from ares.core.errors import ConfigError
 from ares.search import Objective
-from ares.search.blocks import block_results, even_borders
+from ares.search.blocks import BlockTable, block_results, even_borders
 from ares.search.objective import block_ratios
 
 RETURNS = st.lists(
@@ -51,6 +51,20 @@ def test_value_is_the_pooled_statistic_less_jackknife_errors(kind, returns):
     assert score.outcome is Outcome.OK
     assert score.error == pytest.approx(error, rel=1e-6, abs=1e-9)
     assert score.value == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sharpe", "sortino", "total_return", "calmar"])
+@given(runs=st.lists(st.tuples(st.integers(0, 99), st.floats(1e-4, 0.4)), min_size=2, max_size=9))
+def test_a_score_does_not_depend_on_what_is_scored_beside_it(kind, runs):
+    blocks = [
+        cut(list(np.random.default_rng(seed).normal(0.001, spread, 60).clip(-1.1, None)), trades=40)
+        for seed, spread in runs
+    ]
+    objective = Objective(kind)
+    for flat in (False, True):
+        together = objective.scores(BlockTable.of(blocks), 365.0, flat=flat)
+        alone = [objective.scores(BlockTable.of([one]), 365.0, flat=flat)[0] for one in blocks]
+        assert repr(together) == repr(alone)
 
 
 def test_few_trades_ruin_and_no_deviation_are_values():

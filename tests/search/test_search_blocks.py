@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ares.core.errors import ArtifactError, InputError
+from ares.kernels.pooled import NONE, chained_drawdown
 from ares.search import blocks as b
 
 RETURNS = st.lists(st.floats(-0.5, 1.0), min_size=1, max_size=60)
@@ -48,7 +49,9 @@ def test_blocks_hold_what_a_loop_over_days_finds(returns, count, data):
 def test_drawdown_of_chained_blocks_is_that_of_the_whole_path(returns, count):
     borders = b.even_borders(len(returns), count)
     found = b.block_results(np.array(returns), np.empty(0, dtype=np.int64), borders)
-    assert b.max_drawdown(found) == pytest.approx(naive_drawdown(returns), abs=1e-9)
+    assert chained_drawdown(found.measures, NONE) == pytest.approx(
+        naive_drawdown(returns), abs=1e-9
+    )
 
 
 def test_ruin_is_minus_infinite_growth_and_a_drawdown_of_one():
@@ -56,7 +59,7 @@ def test_ruin_is_minus_infinite_growth_and_a_drawdown_of_one():
         np.array([0.1, -1.0, 0.0]), np.empty(0, dtype=np.int64), np.array([0, 1, 3])
     )
     assert found.log_growth[1] == -math.inf
-    assert b.max_drawdown(found) == 1.0
+    assert chained_drawdown(found.measures, NONE) == 1.0
 
 
 @given(RETURNS, st.integers(1, 5))

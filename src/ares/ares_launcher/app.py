@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from ares.ares_launcher import (
+    cache_commands,
     config_commands,
     data_commands,
     run_commands,
+    search_commands,
     strategy_commands,
     train_commands,
 )
@@ -29,8 +31,10 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     train_commands.register(app)
     strategy_commands.register(app)
+    search_commands.register(app)
     data_commands.register(app)
     run_commands.register(app)
+    cache_commands.register(app)
     config_commands.register(app)
     return app
 

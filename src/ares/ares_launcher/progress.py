@@ -21,15 +21,15 @@ def watched(*, quiet: bool) -> Iterator[Observer]:
     """Observer that shows progress on standard error; SIGTERM interrupts as Ctrl-C does."""
     shown = console(stderr=True)
     if not quiet and shown.is_terminal:
-        with stage("Starting"), _terminable():
+        with stage("Starting"), terminable():
             from ares.enhanced_training_manager import Observer
         bars = _Bars(shown)
-        with bars.progress, _terminable():
+        with bars.progress, terminable():
             yield Observer(bars.started, bars.ended, bars.advanced)
         return
     from ares.enhanced_training_manager import Observer
 
-    with _terminable():
+    with terminable():
         yield Observer() if quiet else Observer(step_ended=lambda record: _line(shown, record))
 
 
@@ -45,7 +45,8 @@ def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

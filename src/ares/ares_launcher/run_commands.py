@@ -11,6 +11,10 @@ from ares.ares_launcher.output import emit, guarded, number, percent, say, table
 from ares.ares_launcher.train_commands import RECOMMENDATIONS, show_metrics
 
 Run = Annotated[str, typer.Argument(help="Run id, the beginning of one, or last.")]
+_MADE = (
+    "kind", "strategy", "objective", "costs", "market", "data", "mode", "seed", "configuration",
+    "code", "libraries",
+)  # fmt: skip
 Runs = Annotated[list[str], typer.Argument(help="Two runs or more.")]
 
 
@@ -47,14 +51,15 @@ def runs_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
         rows = [
             (
                 entry["run_id"],
-                entry["market"],
                 entry["kind"],
+                entry["strategy"],
+                entry["market"],
                 _finding(entry),
                 entry["problem"] or ("champion" if entry["champion"] else ""),
             )
             for entry in found
         ]
-        table("", ("run", "market", "kind", "found", "note"), rows)
+        table("", ("run", "kind", "strategy", "market", "found", "note"), rows)
 
 
 def runs_show(
@@ -78,10 +83,32 @@ def runs_show(
         say(RECOMMENDATIONS[sections["recommendation"]])
         say(sections["verdict"])
     else:
-        rows = [(k.replace("_", " "), number(v, 4)) for k, v in sections["metrics"].items()]
-        table(f"{sections['strategy']}, in sample", ("metric", "value"), rows)
+        _show_single(sections)
     if (folder / "report.html").exists():
         say(f"Report: {folder / 'report.html'}")
+
+
+def _show_single(sections: dict[str, Any]) -> None:
+    """A backtest, or a search with its winner."""
+    strategy, params = sections["strategy"], _params_of(sections)
+    if params:
+        table(strategy, ("parameter", "value"), list(params.items()))
+    rows = [(k.replace("_", " "), number(v, 4)) for k, v in sections["metrics"].items()]
+    where = "on all bars given"
+    if sections.get("kind") == "optimize":
+        counts = sections["counts"]
+        where = "its winner in sample" if params else "no point had a score"
+        say(
+            f"Objective {sections['objective']}; {counts['trials']:,} points, {counts['full']:,} in "
+            f"full, {counts['stopped']:,} stopped early."
+        )
+    table(f"{strategy}, {where}", ("metric", "value"), rows)
+
+
+def _params_of(sections: Any) -> dict[str, Any]:
+    """The parameters of a backtest, or of the winner of a search."""
+    found = sections.get("params") or (sections.get("best") or {}).get("params")
+    return dict(found or {})
 
 
 def runs_compare(
@@ -95,16 +122,18 @@ def runs_compare(
     folders = [find_run(workspace, name) for name in runs]
     sections = [dict(read_manifest(folder, verify_files=False).sections) for folder in folders]
     names = sorted({name for each in sections for name in each.get("metrics", {})})
-    made = ("market", "data", "mode", "seed", "configuration", "code", "libraries")
+    params = [_params_of(each) for each in sections]
     differing = [
-        key
-        for key in made
-        if all(key in s for s in sections) and any(s[key] != sections[0][key] for s in sections)
-    ]
+        key for key in _MADE if any(s.get(key) != sections[0].get(key) for s in sections)
+    ] + (["params"] if any(p != params[0] for p in params) else [])
     if as_json:
         entries = [
-            {"run_id": f.name, **{k: s.get(k) for k in ("metrics", "verdict", *differing)}}
-            for f, s in zip(folders, sections, strict=True)
+            {
+                "run_id": f.name,
+                **{k: s.get(k) for k in ("metrics", "verdict", *differing)},
+                "params": p,
+            }
+            for f, s, p in zip(folders, sections, params, strict=True)
         ]
         emit({"runs": entries, "differing": differing})
         return
@@ -112,7 +141,20 @@ def runs_compare(
         (name.replace("_", " "), *(number(s.get("metrics", {}).get(name), 4) for s in sections))
         for name in names
     ]
-    table("", ("metric", *(folder.name for folder in folders)), rows)
+    heads = tuple(folder.name for folder in folders)
+    table("", ("metric", *heads), rows)
+    plain = ("kind", "strategy", "objective")
+    apart: list[tuple[object, ...]] = [
+        (key, *(s.get(key, "-") for s in sections)) for key in plain if key in differing
+    ]
+    known = sorted({name for each in params for name in each})
+    apart += [
+        (name, *(p.get(name, "-") for p in params))
+        for name in known
+        if any(p.get(name) != params[0].get(name) for p in params)
+    ]
+    if apart:
+        table("", ("differing", *heads), apart)
     say(f"They differ in: {', '.join(differing) or 'nothing that shapes a result'}.")
 
 
@@ -139,18 +181,29 @@ def runs_promote(
 def report(
     run: Run = "last", home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
 ) -> None:
-    """Render a training run's report again and say where it is."""
+    """Render the report of a training run or a search again, and say where it is.
+
+    The report of a backtest is made when it runs; it stays as it is.
+    """
+    from ares.core.errors import ArtifactError
     from ares.report.page import render_run
     from ares.store.atomic import write_atomic
     from ares.store.runs import find_run, read_manifest
     from ares.store.workspace import Workspace
 
-    folder = find_run(Workspace.locate(home), run, kind="train")
-    read_manifest(folder)
+    folder = find_run(Workspace.locate(home), run)
+    kind = read_manifest(folder).sections.get("kind", "train")
     page = folder / "report.html"
-    write_atomic(page, render_run(folder).encode())
+    if kind in {"train", "optimize"}:
+        write_atomic(page, render_run(folder).encode())
+    elif not page.is_file():
+        raise ArtifactError(
+            "the report of a backtest is made when it runs, and this one is gone",
+            where=str(folder),
+            remedy="Run the backtest again.",
+        )
     if as_json:
-        emit({"run_id": folder.name, "report": page})
+        emit({"run_id": folder.name, "kind": kind, "report": page})
     else:
         say(f"Report: {page}")
 
@@ -213,7 +266,8 @@ def _finding(entry: dict[str, Any]) -> str:
         evidence = "evidence of edge" if entry["edge"] else "no evidence of edge"
         return f"{evidence}, Sharpe {number(metrics.get('sharpe'))}"
     if entry["kind"] == "optimize":
-        return f"score {number(metrics.get('score'))} in sample"
+        score = metrics.get("score")
+        return "no score" if score is None else f"score {number(score, 3)} in sample"
     return f"return {percent(metrics.get('total_return'))}" if metrics else ""
 
 
@@ -228,6 +282,7 @@ def _summary(run: Any) -> dict[str, Any]:
         "run_id": run.run_id,
         "market": _market(sections),
         "kind": sections.get("kind", ""),
+        "strategy": sections.get("strategy", ""),
         "edge": sections.get("edge", False),
         "verdict": sections.get("verdict", ""),
         "metrics": dict(sections.get("metrics", {})),

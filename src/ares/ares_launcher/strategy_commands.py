@@ -1,4 +1,4 @@
-"""`ares backtest` and `ares optimize`."""
+"""`ares backtest`, and how strategies, markets and costs are named on the command line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import typer
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.data_commands import split_columns
 from ares.ares_launcher.output import (
-    console,
     emit,
     guarded,
     number,
     percent,
-    printable,
     prints_aside,
     say,
     table,
@@ -56,7 +54,6 @@ _UNNAMED = {"data.symbol": "unnamed", "data.exchange": "unnamed"}
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     app.command("backtest")(guarded(backtest))
-    app.command("optimize")(guarded(optimize))
 
 
 def backtest(
@@ -149,8 +146,8 @@ def _show_backtest(
         f"{strategy.name} on {market}, {_span(bars)}", ("metric", "costs once", "costs twice"), rows
     )
     say(f"Buying at the first open and holding: {percent(done.held)} before costs.")
-    _say_costs(toolkit, done.costs)
-    _say_faults(bars)
+    say_costs(toolkit, done.costs)
+    say_faults(bars)
     if done.result.outcome.name != "OK":
         say(done.result.outcome.value)
     elif not len(done.result.trades):
@@ -179,7 +176,7 @@ def _span(bars: Any) -> str:
     return f"{len(bars):,} bars, {first} to {last}"
 
 
-def _say_faults(bars: Any) -> None:
+def say_faults(bars: Any) -> None:
     """What the check of the bars found, in one line; the report and `ares data check` say more."""
     found = bars.quality.findings if bars.quality is not None else ()
     if found:
@@ -189,54 +186,6 @@ def _say_faults(bars: Any) -> None:
             for f in found
         )
         say(f"In the data: {counts} (the report says more).")
-
-
-def optimize(
-    strategy: Strategy = "sma_cross",
-    symbol: opt.Symbol = None,
-    exchange: opt.Exchange = None,
-    timeframe: opt.Timeframe = None,
-    timerange: opt.Timerange = None,
-    data: opt.Data = None,
-    columns: opt.Columns = None,
-    calendar: opt.Calendar = None,
-    config: opt.ConfigFile = None,
-    set_: opt.Set = None,
-    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Points to search.")] = None,
-    objective: Annotated[
-        str | None, typer.Option("--objective", help="sharpe, sortino, calmar or total_return.")
-    ] = None,
-    seed: opt.Seed = None,
-    jobs: opt.Jobs = None,
-    memory: opt.Memory = None,
-    home: opt.Home = None,
-    as_json: opt.Json = False,
-    debug: opt.Debug = False,
-) -> None:
-    """Search a strategy's parameters on the first 80 % of the data (all of it with --timerange)."""
-    market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
-    search = {
-        "search.trials": trials,
-        "search.objective": objective,
-        "enhanced_training_manager.seed": seed,
-        "computational_optimization.parallelization.max_workers": jobs,
-        "computational_optimization.memory_management.budget": memory,
-    }
-    with prints_aside(as_json=as_json):
-        with stage("Starting", quiet=as_json):
-            from ares.backtest.user import load_strategy
-            from ares.pipeline import single
-
-            toolkit = toolkit_of(config, {**market, **search}, home, set_)
-            toolkit.initialize()
-            chosen = load_strategy(strategy)
-        with stage("Reading bars", quiet=as_json):
-            bars = load(toolkit)
-        with _search_bar(quiet=as_json) as progress:
-            done = single.optimize(
-                toolkit, bars, chosen, whole=timerange is not None, progress=progress
-            )
-    _show_search(done, chosen.name, toolkit, as_json=as_json)
 
 
 def market_overrides(
@@ -264,12 +213,11 @@ def toolkit_of(
     config: Path | None,
     overrides: dict[str, Any],
     home: Path | None,
-    set_: list[str] | None = None,
 ) -> EnhancedTrainingManagerOptimized:
     """The toolkit of a configuration file and the command's options."""
     from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 
-    settings = settings_of(config, overrides, set_)
+    settings = settings_of(config, overrides)
     return EnhancedTrainingManagerOptimized(settings.config, home=home)
 
 
@@ -311,71 +259,9 @@ def _shown(name: str, value: float) -> str:
     return number(value, 0 if name in _WHOLE else 2)
 
 
-def _say_costs(toolkit: EnhancedTrainingManagerOptimized, costs: Any) -> None:
+def say_costs(toolkit: EnhancedTrainingManagerOptimized, costs: Any) -> None:
+    """Say what trading costs, and who said so."""
     source = "given" if toolkit.costs_given else "default; --fee and --slippage change them"
     say(
         f"Costs per side: fee {1e4 * costs.fee:g} bp, slippage {1e4 * costs.slippage:g} bp ({source})."
     )
-
-
-def _search_bar(*, quiet: bool) -> Any:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def bar() -> Any:
-        shown = console(stderr=True)
-        if quiet or not shown.is_terminal:
-            yield lambda _: None
-            return
-        from rich.progress import Progress as Bar
-
-        with Bar(console=shown, transient=True) as live:
-            task = live.add_task("searching", total=None)
-
-            def advance(now: Any) -> None:
-                text = f"best {now.best:.3f}" if now.best > float("-inf") else "no score yet"
-                live.update(task, total=now.budget, completed=now.trials, description=text)
-
-            yield advance
-
-    return bar()
-
-
-def _show_search(
-    done: Any, name: str, toolkit: EnhancedTrainingManagerOptimized, *, as_json: bool
-) -> None:
-    found = done.found
-    score = found.score.value if found.score else None
-    rate = found.counts["trials"] / done.seconds if done.seconds > 0 else 0.0
-    if as_json:
-        memory = {k: done.memory[k] for k in ("peak_bytes", "budget_bytes", "evictions")}
-        emit(
-            {
-                "run_dir": done.run_dir,
-                "best": {"params": found.best, "score": score},
-                **{k: found.counts[k] for k in ("trials", "full", "stopped", "failed")},
-                "cached": done.cached,
-                "trials_per_second": round(rate, 2),
-                "trials_digest": found.trials_digest,
-                "memory": memory,
-                "fallbacks": list(found.fallbacks),
-            }
-        )
-        return
-    if found.best is None:
-        say(f"No point of {name} had a score: too few trades. Widen the space or load more data.")
-    else:
-        rows = [(key, printable(str(value))) for key, value in found.best.items()]
-        search = toolkit.config.search
-        less = f" less {search.penalty:g} standard errors" if search.penalty else ""
-        title = f"Best of {name}: score {score:.4f} ({search.objective}{less}, in sample)"
-        table(title, ("parameter", "value"), rows)
-    counts = found.counts
-    say(
-        f"{counts['trials']} points on {done.bars:,} bars: {counts['full']} in full"
-        f" ({counts['failed']} of them without a score), {counts['stopped']} stopped early,"
-        f" {done.cached} from the cache; {rate:,.0f} per second."
-    )
-    if found.replayed:
-        say("The winner was run again by the plain bar loop: same result.")
-    say(f"Trials: {done.run_dir / 'trials.parquet'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import operator
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ class Int:
         """
         if value is None and self.optional:
             return None
-        number = _as_int(name, value)
+        number = value if type(value) is int else _as_int(name, value)
         low = -math.inf if self.minimum is None else self.minimum
         high = math.inf if self.maximum is None else self.maximum
         if not low <= number <= high:
@@ -69,7 +70,11 @@ class Float:
         """
         if value is None and self.optional:
             return None
-        number = _as_float(name, value)
+        # The common case of a search needs no checks but these two: inf - inf is NaN.
+        fine = type(value) is float and value - value == 0.0
+        number = value + 0.0 if fine else _as_float(name, value)
+        if self.minimum < number < self.maximum:
+            return number
         above = operator.gt if self.without_minimum else operator.ge
         below = operator.lt if self.without_maximum else operator.le
         if not (above(number, self.minimum) and below(number, self.maximum)):
@@ -160,10 +165,20 @@ class ParameterSpace:
             for name in (rule.left, rule.right):
                 self.parameter(name)
 
-    @property
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """All names that are known, the searched ones first."""
         return (*self.parameters, *(name for name in COMMON if name not in self.parameters))
+
+    @functools.cached_property
+    def _defaults(self) -> dict[str, Any]:
+        """The default of every name that has one, in canonical type."""
+        known = ((name, self.parameter(name)) for name in self.names)
+        return {
+            name: parameter.normalise(name, parameter.default)
+            for name, parameter in known
+            if parameter.default != REQUIRED
+        }
 
     def parameter(self, name: str) -> Parameter:
         """The parameter called `name`.
@@ -189,15 +204,13 @@ class ParameterSpace:
         """
         if not isinstance(params, Mapping):
             raise _refused("parameters are a dict of names and values", params)
-        for name in params:
-            self.parameter(name)
-        point: dict[str, Any] = {}
+        point: dict[str, Any] = dict.fromkeys(self.names)
+        point.update(self._defaults)
+        for name, value in params.items():
+            point[name] = self.parameter(name).normalise(name, value)
         for name in self.names:
-            parameter = self.parameter(name)
-            value = params.get(name, parameter.default)
-            if value == REQUIRED and name not in params:
+            if name not in params and name not in self._defaults:
                 raise _refused("this parameter must be given", name)
-            point[name] = parameter.normalise(name, value)
         for rule in self.constraints:
             if not rule.holds(point):
                 pair = {rule.left: point[rule.left], rule.right: point[rule.right]}

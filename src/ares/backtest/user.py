@@ -114,7 +114,7 @@ class UserStrategy:
     def _guard(self, method: str, call: Callable[[], _T]) -> _T:
         kind = type(self.inner)
         line = _first_line(kind, method, self.path)
-        return _guarded(self.path, f"{kind.__name__}.{method}", call, line=line)
+        return run_guarded(self.path, f"{kind.__name__}.{method}", call, line=line)
 
 
 def load_strategy(spec: str) -> Strategy:
@@ -144,7 +144,7 @@ def load_strategy(spec: str) -> Strategy:
             remedy="Check the path and its spelling.",
         )
     source = _digest(path)
-    module = _guarded(path, "import", lambda: _import(path))
+    module = run_guarded(path, "import", lambda: import_file(path))
     found = getattr(module, name, None)
     if not isinstance(found, type) or found.__module__.partition(".")[0] == "ares":
         near = difflib.get_close_matches(name, _classes(vars(module)), 1, 0.0)
@@ -154,7 +154,7 @@ def load_strategy(spec: str) -> Strategy:
             where=str(path),
             remedy=f"Did you mean {near[0]}?" if near else "It has no class of its own.",
         )
-    inner = _guarded(path, f"{name}()", found, line=_first_line(found, "__init__", path))
+    inner = run_guarded(path, f"{name}()", found, line=_first_line(found, "__init__", path))
     strategy = UserStrategy(inner, path, source)
     _check_shape(strategy)
     return strategy
@@ -263,9 +263,10 @@ def _check_shape(strategy: UserStrategy) -> None:
             continue
 
 
-def _import(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """Run a user's file as a module of its own; it may import files beside it."""
     digest = hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
-    name = f"ares_user_strategy_{digest}"
+    name = f"ares_user_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"no loader for {path}")
@@ -281,7 +282,7 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def _guarded(path: Path, what: str, call: Callable[[], _T], *, line: int = 0) -> _T:
+def run_guarded(path: Path, what: str, call: Callable[[], _T], *, line: int = 0) -> _T:
     """Run the user's code; what it raises becomes an InputError with file and line.
 
     Args:

@@ -62,11 +62,9 @@ class ParallelizationConfig(Section):
 
     enabled: bool = _volatile(True, "second switch of enable_parallelization")
     max_workers: int | None = _volatile(None, "worker count; default: the processors", ge=1)
-    workers: Literal["threads", "processes", "dask"] = _volatile(
-        "threads", "what they are: threads, spawned processes, or a Dask cluster"
-    )
+    workers: Literal["threads", "processes", "dask"] = _volatile("threads", "kind of workers")
     scheduler: str | None = _volatile(
-        None, "address of a Dask scheduler, as tcp://host:8786; default: a local cluster"
+        None, "address of a Dask scheduler, tcp://host:port; default: a cluster on this machine"
     )
 
 

@@ -22,7 +22,7 @@
     if (value && typeof value === "object") {
       var out = {};
       Object.keys(value).forEach(function (key) {
-        out[key] = themed(value[key], styles, /color$/.test(key));
+        out[key] = themed(value[key], styles, /color(scale)?$/.test(key));
       });
       return out;
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ares.core.errors import InputError
 from ares.report import run_learning, run_outcome, run_provenance, run_robustness, run_search
 from ares.report.run_data import dig, read_run
+from ares.report.search_page import render_search
 from ares.report.shell import page
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def render_run(folder: Path) -> str:
-    """The report of a finished run, or of one that is about to be published.
+    """The report of a finished training run or search, or of one that is about to be published.
 
     Reads the run folder and nothing else. Equal runs have equal pages but for the one element
     `<section id="volatile">`. Files and values that are missing leave a dash or a sentence.
@@ -23,14 +24,16 @@ def render_run(folder: Path) -> str:
         folder: The run folder.
 
     Raises:
-        InputError: the run is no training run.
+        InputError: the run is neither a training run nor a search.
         ArtifactError: `folder` holds no valid manifest, or a file of it cannot be read.
     """
     run = read_run(folder)
     kind = run.sections.get("kind", "train")
+    if kind == "optimize":
+        return render_search(folder)
     if kind != "train":
         raise InputError(
-            "only the report of a training run can be made from its folder",
+            "the report of a training run or a search can be made from its folder",
             value=kind,
             where=str(folder),
             remedy="The report of a backtest is made when it runs.",

@@ -62,19 +62,19 @@ def read_run(folder: Path) -> RunData:
     return RunData(
         sections=manifest.sections,
         config=read_regular(config).decode(errors="replace") if config.exists() else "",
-        params=_json(folder / "params.json"),
+        params=json_file(folder / "params.json"),
         windows={
-            int(path.parent.name): _json(path)
+            int(path.parent.name): json_file(path)
             for path in sorted(folder.glob("windows/*/params.json"))
             if path.parent.name.isdecimal()
         },
-        steps={n: _json(folder / "steps" / f"{n:02d}.json") for n in range(1, STEPS + 1)},
+        steps={n: json_file(folder / "steps" / f"{n:02d}.json") for n in range(1, STEPS + 1)},
         equity=_frame(folder / "equity.parquet", "day", "equity", "daily_return"),
         market=_frame(folder / "market.parquet", "day", "close", "regime"),
         trades=_frame(folder / "trades.parquet", "return", "pnl", "side", "reason"),
         trials=_frame(folder / "trials.parquet", "number", "value", "status", "phase"),
         oos=_frame(folder / "oos.parquet", "action", "regime"),
-        info=_json(info) if info.exists() else None,
+        info=json_file(info) if info.exists() else None,
     )
 
 
@@ -100,7 +100,8 @@ def rows(tree: Any, *path: str | int) -> list[Any]:
     return list(found) if isinstance(found, list | tuple) else []
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def json_file(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file; an empty one where there is no file."""
     if not path.exists():
         return {}
     found = parse_json(read_regular(path), where=str(path))

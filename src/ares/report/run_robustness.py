@@ -120,7 +120,7 @@ def overfitting(run: RunData) -> Card:
         ("Statistic", "Value", "What it says"),
         [
             (name, tag("b", value, class_="nowrap"), text)
-            for name, value, text in (*_of_evidence(evidence), *_of_search(search))
+            for name, value, text in (*_of_evidence(evidence), *of_search(search))
         ],
         words=3,
     )
@@ -157,7 +157,8 @@ def _of_evidence(evidence: Any) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _of_search(search: Any) -> tuple[tuple[str, str, str], ...]:
+def of_search(search: Any) -> tuple[tuple[str, str, str], ...]:
+    """Name, value and meaning of each statistic of a search."""
     trials = whole(dig(search, "n_trials"))
     luck = f"The same for the search's winner in sample, deflated by all {trials} trials."
     alike = (

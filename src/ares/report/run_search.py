@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from ares.report.tables import bullets, empty, facts, note, part
 from ares.report.text import Html, join, num, pct, plural, tag, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
     import pandas as pd
 
     from ares.report.run_data import RunData
@@ -36,7 +39,7 @@ def search(run: RunData) -> Card:
         "the penalised objective over the training range. The more is tried, the better the best "
         "looks by luck alone: the statistics below count every trial."
     )
-    small = _multiples(run, frame, value)
+    small = multiples(frame, run.params)
     metrics = dig(run.steps[12], "metrics")
     body = [
         facts(
@@ -47,7 +50,7 @@ def search(run: RunData) -> Card:
                 ("Trades in sample", whole(dig(metrics, "n_trades"))),
             )
         ),
-        part("Score by trial", plots.figure(_by_number(frame, value))),
+        part("Score by trial", plots.figure(by_number(frame))),
         part("Score by parameter", small) if small else Html(),
         _note(stopped, lost),
         bullets(rows(run.steps[12], "notes")),
@@ -64,7 +67,9 @@ def _note(stopped: bool, lost: int) -> Html:
     return note(" ".join(sentences)) if sentences else Html()
 
 
-def _by_number(frame: pd.DataFrame, value: Any) -> plots.Plot:
+def by_number(frame: pd.DataFrame) -> plots.Plot:
+    """Score of every trial by its number, and the best so far."""
+    value = _values(frame["value"])
     number = frame["number"].to_numpy(np.int64)
     traces = []
     for colour, name, mine in _groups(frame):
@@ -89,14 +94,24 @@ def _by_number(frame: pd.DataFrame, value: Any) -> plots.Plot:
     return plots.Plot("trials", "Score of every trial by its number", traces, layout, 340)
 
 
-def _multiples(run: RunData, frame: pd.DataFrame, value: Any) -> Html:
+def multiples(frame: pd.DataFrame, chosen: Mapping[str, Any], *, logs: Container[str] = ()) -> Html:
+    """The score over each parameter that varies, as small plots.
+
+    Args:
+        frame: Trials.
+        chosen: The winner's parameters, marked by a line.
+        logs: Parameters whose axis is logarithmic.
+    """
+    value = _values(frame["value"])
     partial = _revealed(frame, value)
     drawn: list[Html] = []
     for column in sorted(c for c in frame.columns if str(c).startswith(_PREFIX)):
         name = str(column).removeprefix(_PREFIX)
         if frame[column].astype(str).nunique() < 2:
             continue
-        plot = _by_parameter(frame, column, name, value, partial, run.params.get(name), len(drawn))
+        plot = _by_parameter(frame, column, name, value, partial, chosen.get(name), len(drawn))
+        if name in logs:
+            plot.layout["xaxis"] = _log_axis(frame[column].to_numpy(np.float64))
         drawn.append(tag("div", tag("h4", name), plots.figure(plot)))
     return tag("div", *drawn, class_="columns three") if drawn else Html()
 
@@ -124,7 +139,9 @@ def _by_parameter(
     for trace in traces:
         trace["hovertemplate"] = "%{x}: %{y:.3f}<extra></extra>"
     at = chosen if numeric and isinstance(chosen, int | float) else None
-    shapes = [plots.upright(float(at), colour="text")[0]] if at is not None else []
+    shapes = []
+    if at is not None:  # a line of the grid at the same place would hide it below
+        shapes = [{**plots.upright(float(at), colour="text")[0], "layer": "above"}]
     layout = {
         "showlegend": False,
         "hovermode": "closest",
@@ -133,6 +150,16 @@ def _by_parameter(
         "yaxis": {"range": _range(value, partial)},
     }
     return plots.Plot(f"parameter-{position}", f"Score over {name}", traces, layout, 200)
+
+
+def _log_axis(values: Any) -> dict[str, Any]:
+    """A logarithmic axis with a few round ticks."""
+    low, high = float(values.min()), float(values.max())
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{d}e{power}") for power in decades for d in (1, 2, 5)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    few = inside[:: -(-len(inside) // 6) or 1]
+    return {"type": "log", "tickvals": few, "ticktext": [f"{tick:g}" for tick in few]}
 
 
 def _dots(

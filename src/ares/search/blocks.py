@@ -7,7 +7,7 @@ a different strategy in miniature and serve only to stop losing points early.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,35 +26,24 @@ MIN_FLAT_BLOCKS: Final = 6
 _GOLDEN: Final = 0.6180339887498949
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class BlockResults:
-    """What is kept of a run, one row per block; all arrays have shape (blocks,).
+    """What is kept of a run, one column per block.
 
     Attributes:
-        n: Days.
-        sum: Sum of daily returns.
-        sum_sq: Sum of squared daily returns.
-        downside_sq: Sum of squared negative daily returns.
-        log_growth: Sum of log(1 + r); -inf where equity went to zero.
-        drawdown: Largest drop of the daily marks inside the block, as a fraction of their high.
-        trough: Lowest mark relative to the mark before the block, at most 1.
-        peak: Highest mark relative to the mark before the block, at least 1.
-        trades: Trades that were closed in the block.
+        n: Days, shape (blocks,).
+        measures: One row per measure in the order of `MEASURES`, shape (7, blocks); each is a
+            property, too.
+        trades: Trades that were closed in the block, shape (blocks,).
     """
 
     n: Int64Array
-    sum: Float64Array
-    sum_sq: Float64Array
-    downside_sq: Float64Array
-    log_growth: Float64Array
-    drawdown: Float64Array
-    trough: Float64Array
-    peak: Float64Array
+    measures: Float64Array
     trades: Int64Array
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            readonly(getattr(self, field.name))
+        for array in (self.n, self.measures, self.trades):
+            readonly(array)
 
     def __len__(self) -> int:
         return len(self.n)
@@ -66,21 +55,60 @@ class BlockResults:
         return hash(self.to_bytes())
 
     @property
+    def sum(self) -> Float64Array:
+        """Sum of daily returns."""
+        return self._measure("sum")
+
+    @property
+    def sum_sq(self) -> Float64Array:
+        """Sum of squared daily returns."""
+        return self._measure("sum_sq")
+
+    @property
+    def downside_sq(self) -> Float64Array:
+        """Sum of squared negative daily returns."""
+        return self._measure("downside_sq")
+
+    @property
+    def log_growth(self) -> Float64Array:
+        """Sum of log(1 + r); -inf where equity went to zero."""
+        return self._measure("log_growth")
+
+    @property
+    def drawdown(self) -> Float64Array:
+        """Largest drop of the daily marks inside the block, as a fraction of their high."""
+        return self._measure("drawdown")
+
+    @property
+    def trough(self) -> Float64Array:
+        """Lowest mark relative to the mark before the block, at most 1."""
+        return self._measure("trough")
+
+    @property
+    def peak(self) -> Float64Array:
+        """Highest mark relative to the mark before the block, at least 1."""
+        return self._measure("peak")
+
+    def _measure(self, name: str) -> Float64Array:
+        row: Float64Array = self.measures[MEASURES.index(name)]
+        return row
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return sum(int(getattr(self, f.name).nbytes) for f in fields(self))
+        return int(self.n.nbytes + self.measures.nbytes + self.trades.nbytes)
 
     def take(self, rows: Sequence[int] | Int64Array) -> BlockResults:
         """The blocks `rows`, in that order."""
         index = np.asarray(rows, dtype=np.int64)
-        return BlockResults(*(getattr(self, f.name)[index] for f in fields(self)))
+        return BlockResults(
+            self.n[index], np.ascontiguousarray(self.measures[:, index]), self.trades[index]
+        )
 
     def to_bytes(self) -> bytes:
         """Little-endian 64-bit words, field by field: equal results are equal bytes."""
-        return b"".join(
-            np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
-            for array in (getattr(self, f.name) for f in fields(self))
-        )
+        parts = ((self.n, "<i8"), (self.measures, "<f8"), (self.trades, "<i8"))
+        return b"".join(np.asarray(array, dtype=dtype).tobytes() for array, dtype in parts)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BlockResults:
@@ -89,22 +117,75 @@ class BlockResults:
         Raises:
             ArtifactError: the length is not that of nine equal columns.
         """
-        names = [f.name for f in fields(cls)]
-        if len(data) % (8 * len(names)):
+        columns = len(MEASURES) + 2
+        if len(data) % (8 * columns):
             raise ArtifactError("block results must be nine columns of 64-bit words")
-        width = len(data) // len(names)
-        columns = []
-        for at, name in enumerate(names):
-            dtype = "<i8" if name in {"n", "trades"} else "<f8"
-            column = np.frombuffer(data[at * width : (at + 1) * width], dtype=dtype)
-            columns.append(column.astype(dtype[1:]))
-        return cls(*columns)
+        count = len(data) // (8 * columns)
+        floats = np.frombuffer(data, "<f8", len(MEASURES) * count, offset=8 * count)
+        return cls(
+            np.frombuffer(data, "<i8", count).astype(np.int64, copy=False),
+            floats.astype(np.float64, copy=False).reshape(len(MEASURES), count),
+            np.frombuffer(data, "<i8", count, offset=8 * count * (columns - 1)).astype(
+                np.int64, copy=False
+            ),
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BlockTable:
+    """Block results of several runs over the same blocks.
+
+    Attributes:
+        n: Days, shape (blocks,).
+        measures: Shape (runs, 7, blocks).
+        trades: Shape (runs, blocks).
+    """
+
+    n: Int64Array
+    measures: Float64Array
+    trades: Int64Array
+
+    def __post_init__(self) -> None:
+        for array in (self.n, self.measures, self.trades):
+            readonly(array)
+
+    def __len__(self) -> int:
+        return len(self.measures)
+
+    def results(self) -> list[BlockResults]:
+        """Each run by itself."""
+        return [
+            BlockResults(self.n, measures, trades)
+            for measures, trades in zip(self.measures, self.trades, strict=True)
+        ]
+
+    @staticmethod
+    def of(results: Sequence[BlockResults]) -> BlockTable:
+        """Runs over the same blocks, at least one, as one table."""
+        return BlockTable(
+            results[0].n,
+            np.stack([one.measures for one in results]),
+            np.stack([one.trades for one in results]),
+        )
+
+    @staticmethod
+    def beside(parts: Sequence[BlockTable]) -> BlockTable:
+        """The same runs over several stretches, as blocks side by side."""
+        if len(parts) == 1:
+            return parts[0]
+        return BlockTable(
+            np.concatenate([part.n for part in parts]),
+            np.concatenate([part.measures for part in parts], axis=2),
+            np.concatenate([part.trades for part in parts], axis=1),
+        )
 
 
 def join(parts: Sequence[BlockResults]) -> BlockResults:
     """Concatenate block results in the order given."""
     return BlockResults(
-        *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(BlockResults))
+        np.concatenate([part.n for part in parts]),
+        np.concatenate([part.measures for part in parts], axis=1),
+        np.concatenate([part.trades for part in parts]),
     )
 
 
@@ -129,12 +210,10 @@ def block_results(
         borders: Increasing, from 0 to `days`, shape (blocks + 1,).
     """
     closed = np.bincount(trade_days, minlength=len(returns)).astype(np.int64)
-    return results_of_runs(np.atleast_2d(returns), np.atleast_2d(closed), borders)[0]
+    return table_of_runs(np.atleast_2d(returns), np.atleast_2d(closed), borders).results()[0]
 
 
-def results_of_runs(
-    returns: Float64Array, closed: Int64Array, borders: Int64Array
-) -> list[BlockResults]:
+def table_of_runs(returns: Float64Array, closed: Int64Array, borders: Int64Array) -> BlockTable:
     """Cut the daily returns of many runs into the same blocks.
 
     Args:
@@ -143,28 +222,13 @@ def results_of_runs(
         borders: Increasing, from 0 to `days`, shape (blocks + 1,).
     """
     runs, count = len(returns), len(borders) - 1
-    out = np.empty((runs, len(MEASURES), count))
+    measures = np.empty((runs, len(MEASURES), count))
     trades = np.empty((runs, count), dtype=np.int64)
-    lengths = np.diff(borders)
     with np.errstate(all="ignore"):  # a run that left the range of floats has NaN here
         measure_blocks(
-            np.ascontiguousarray(returns, dtype=np.float64), closed, borders, out, trades
+            np.ascontiguousarray(returns, dtype=np.float64), closed, borders, measures, trades
         )
-    return [
-        BlockResults(n=lengths, trades=trades[run], **dict(zip(MEASURES, out[run], strict=True)))
-        for run in range(runs)
-    ]
-
-
-def max_drawdown(blocks: BlockResults) -> float:
-    """Largest drop of the daily marks over the chained blocks, as a fraction of their high."""
-    level, top, worst = 1.0, 1.0, 0.0
-    growth = np.exp(blocks.log_growth)
-    for i in range(len(blocks)):
-        worst = max(worst, float(blocks.drawdown[i]), 1.0 - level * float(blocks.trough[i]) / top)
-        top = max(top, level * float(blocks.peak[i]))
-        level *= float(growth[i])
-    return worst
+    return BlockTable(np.diff(borders), measures, trades)
 
 
 def flat_borders(timestamp: Int64Array, start: int, stop: int, count: int) -> Int64Array:

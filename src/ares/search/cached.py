@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from ares.backtest.result import Outcome
 from ares.backtest.strategies import SmaCross
 from ares.core.environment import environment_salt
 from ares.core.errors import ConfigError, InputError
 from ares.core.identity import fingerprint
-from ares.search.blocks import MAX_FLAT_BLOCKS, BlockResults, join
-from ares.search.evaluator import EngineEvaluator, fallbacks_of, problem_of
+from ares.search.blocks import MAX_FLAT_BLOCKS, BlockTable
+from ares.search.evaluator import EngineEvaluator, fallbacks_of, point_text, problem_of
 from ares.search.frames import bars_from, technical_indicators
-from ares.search.scorestore import Memory, ScoreStore
+from ares.search.scorestore import Memory, Request, ScoreStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +25,11 @@ if TYPE_CHECKING:
     from ares.backtest.costs import Costs
     from ares.core.types import Fill, Float64Array
     from ares.market.bars import Bars
+    from ares.search.blocks import BlockResults
     from ares.search.evaluator import BacktestEvaluator, Point, Problem
     from ares.search.objective import Objective, Score
 
 _log = logging.getLogger("ares.search")
-
-Part: TypeAlias = "tuple[str, int]"
 
 
 class CachedBacktester:
@@ -128,20 +129,18 @@ class CachedBacktester:
         """As `Evaluator.evaluate`; equal points of one call run once."""
         if self._prefix is None:
             return self._inner.evaluate(points, blocks, of=of)
-        problem = self.problem
-        flat = blocks is not None
-        count = of or MAX_FLAT_BLOCKS
-        places = [("run", 0)] if blocks is None else [(f"flat {count}", b) for b in blocks]
-        names = [fingerprint((self._prefix, problem.normalise(point))) for point in points]
-        keys = [[f"{name} {kind} {block}" for kind, block in places] for name in names]
-        found = self._look_up([key for row in keys for key in row])
-        sources = [self._source(row, found) for row in keys]
-        fresh = self._run_missing(points, keys, found, blocks, of)
-        known = {key: result for key, (result, _) in found.items()} | fresh
-        return [
-            problem.score(join([known[key] for key in row]), flat=flat, source=source)
-            for row, source in zip(keys, sources, strict=True)
-        ]
+        requests = [self._request(point, blocks, of) for point in points]
+        found = self._look_up(requests)
+        scores = self._known(found, flat=blocks is not None)
+        lacking: dict[bytes, int] = {}
+        for at, request in enumerate(requests):
+            if request.key not in found:
+                lacking.setdefault(request.key, at)
+        if lacking:
+            fresh = self._inner.evaluate([points[at] for at in lacking.values()], blocks, of=of)
+            scores |= dict(zip(lacking, fresh, strict=True))
+            self._remember([(requests[at], scores[key]) for key, at in lacking.items()])
+        return [scores[request.key] for request in requests]
 
     def daily_returns(self, points: Sequence[Point]) -> Float64Array:
         """As `BacktestEvaluator.daily_returns`; whole curves are not cached."""
@@ -172,14 +171,21 @@ class CachedBacktester:
 
     def _key_prefix(self) -> str | None:
         problem = problem_of(self._inner)
-        if problem is None or problem.identity is None:
+        prefix = None if problem is None else cache_prefix(problem)
+        if prefix is None:
             self._fall_back("uncached: the evaluator or its strategy has no identity")
-            return None
-        return fingerprint((problem.identity, environment_salt()))
+        return prefix
 
-    def _look_up(self, keys: list[str]) -> dict[str, tuple[BlockResults, str]]:
-        found: dict[str, tuple[BlockResults, str]] = {}
-        wanted = dict.fromkeys(keys)
+    def _request(self, point: Point, blocks: Sequence[int] | None, of: int | None) -> Request:
+        """What the entry of a point is found by."""
+        params = point_text(self.problem.normalise(point))
+        which = "" if blocks is None else f"{of or MAX_FLAT_BLOCKS}:{','.join(map(str, blocks))}"
+        text = f"{self._prefix}\0{params}\0{which}".encode()
+        return Request(hashlib.blake2b(text, digest_size=20).digest(), params, which)
+
+    def _look_up(self, requests: list[Request]) -> dict[bytes, tuple[BlockResults, str]]:
+        found: dict[bytes, tuple[BlockResults, str]] = {}
+        wanted = dict.fromkeys(request.key for request in requests)
         for key in wanted:
             result = self._memory.get(key)
             if result is not None:
@@ -196,45 +202,31 @@ class CachedBacktester:
         self._counts["misses"] += len(wanted) - len(found)
         return found
 
-    def _source(self, row: list[str], found: dict[str, tuple[BlockResults, str]]) -> str:
-        sources = {found[key][1] if key in found else "engine" for key in row}
-        return next((s for s in ("engine", "store", "memory") if s in sources), "memory")
+    def _known(
+        self, found: dict[bytes, tuple[BlockResults, str]], *, flat: bool
+    ) -> dict[bytes, Score]:
+        """Scores of what was found: the objective is computed, not stored."""
+        scores: dict[bytes, Score] = {}
+        for source in ("memory", "store"):
+            mine = {key: result for key, (result, place) in found.items() if place == source}
+            if mine:
+                table = BlockTable.of(list(mine.values()))
+                scores |= zip(
+                    mine, self.problem.scores(table, flat=flat, source=source), strict=True
+                )
+        return scores
 
-    def _run_missing(
-        self,
-        points: Sequence[Point],
-        keys: list[list[str]],
-        found: dict[str, tuple[BlockResults, str]],
-        blocks: Sequence[int] | None,
-        of: int | None,
-    ) -> dict[str, BlockResults]:
-        """Run what is missing, points with the same missing blocks together."""
-        groups: dict[tuple[int, ...], dict[str, int]] = {}
-        for at, row in enumerate(keys):
-            lacking = tuple(i for i, key in enumerate(row) if key not in found)
-            if lacking:
-                groups.setdefault(lacking, {}).setdefault(row[0], at)
-        fresh: dict[str, BlockResults] = {}
-        for lacking, first in groups.items():
-            chosen = list(first.values())
-            wanted = None if blocks is None else [blocks[i] for i in lacking]
-            scores = self._inner.evaluate([points[at] for at in chosen], wanted, of=of)
-            for at, score in zip(chosen, scores, strict=True):
-                if wanted is None:
-                    fresh[keys[at][0]] = score.blocks
-                else:
-                    for place, i in enumerate(lacking):
-                        fresh[keys[at][i]] = score.blocks.take([place])
-        self._remember(fresh)
-        return fresh
-
-    def _remember(self, fresh: dict[str, BlockResults]) -> None:
+    def _remember(self, fresh: list[tuple[Request, Score]]) -> None:
         # A run without numbers may have failed for a passing reason: it is tried again.
-        good = {key: result for key, result in fresh.items() if _has_numbers(result)}
-        for key, result in good.items():
-            self._memory.put(key, result)
-        if self._store is not None and good:
-            self._store.put_many(good)
+        good = [
+            (request, score.blocks)
+            for request, score in fresh
+            if score.outcome is not Outcome.NOT_FINITE
+        ]
+        for request, blocks in good:
+            self._memory.put(request.key, blocks)
+        if self._store is not None and good and self._prefix is not None:
+            self._store.put_many(self._prefix, good)
             self._watch()
 
     def _watch(self) -> None:
@@ -246,6 +238,13 @@ class CachedBacktester:
     def _fall_back(self, note: str) -> None:
         _log.warning(note)
         self._fallbacks.append(note)
+
+
+def cache_prefix(problem: Problem) -> str | None:
+    """What all keys of a problem share: all that shapes its results, and this environment."""
+    if problem.identity is None:
+        return None
+    return fingerprint((problem.identity, environment_salt()))
 
 
 class EvictableCache:
@@ -264,7 +263,3 @@ class EvictableCache:
         held = self.nbytes
         self._backtester.evict(1.0)
         return held
-
-
-def _has_numbers(result: BlockResults) -> bool:
-    return not bool((result.sum != result.sum).any())  # NaN is not equal to itself

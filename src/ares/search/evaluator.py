@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -18,11 +19,10 @@ from ares.core.identity import fingerprint
 from ares.kernels.blocks import MEASURES
 from ares.search.blocks import (
     MAX_FLAT_BLOCKS,
-    BlockResults,
+    BlockTable,
     even_borders,
     flat_borders,
-    join,
-    results_of_runs,
+    table_of_runs,
 )
 from ares.search.objective import Objective, Score
 from ares.search.strategy_identity import strategy_identity
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ares.search")
 
 Point: TypeAlias = "Mapping[str, Any]"
+
+_encode = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 
 class Evaluator(Protocol):
@@ -118,10 +120,10 @@ class Problem:
         """The point with the types and defaults of the strategy's space."""
         return dict(self.strategy.space.normalise(point))
 
-    def score(self, blocks: BlockResults, *, flat: bool, source: str = "engine") -> Score:
-        """The score that these block results mean."""
-        judge = self.objective.partial if flat else self.objective.score
-        return judge(blocks, float(self.bars.days_per_year), source)
+    def scores(self, table: BlockTable, *, flat: bool, source: str = "engine") -> list[Score]:
+        """The scores that these block results mean."""
+        days = float(self.bars.days_per_year)
+        return self.objective.scores(table, days, source, flat=flat)
 
     def flat_borders(self, of: int | None) -> Int64Array:
         """Bar indices of the borders of the flat-start blocks."""
@@ -193,12 +195,14 @@ class EngineEvaluator:
         problem = self._problem
         wanted = [problem.normalise(point) for point in points]
         if blocks is None:
-            results = self._ranges(wanted, [(problem.start, problem.stop)], problem.n_blocks)
+            table = self._table(wanted, [(problem.start, problem.stop)], problem.n_blocks)
+        elif not len(blocks):
+            raise InputError("flat-start results need at least one block", where="blocks")
         else:
             borders = problem.flat_borders(of)
             pairs = [(int(borders[b]), int(borders[b + 1])) for b in blocks]
-            results = self._ranges(wanted, pairs, 1)
-        return [problem.score(result, flat=blocks is not None) for result in results]
+            table = self._table(wanted, pairs, 1)
+        return problem.scores(table, flat=blocks is not None)
 
     def daily_returns(self, points: Sequence[Point]) -> Float64Array:
         """Daily net returns of the continuous runs, shape (points, days); NaN where one failed."""
@@ -210,25 +214,45 @@ class EngineEvaluator:
                 rows[places] = daily_returns(runs[0].equity)
         return rows
 
-    def _ranges(
+    def _table(
         self, points: list[dict[str, Any]], ranges: list[tuple[int, int]], pieces: int
-    ) -> list[BlockResults]:
-        """Block results of each point: the ranges in order, each cut into `pieces`."""
-        found: list[BlockResults] = []
+    ) -> BlockTable:
+        """Block results of all points: the ranges in order, each cut into `pieces`."""
+        parts = []
         for places, runs in self._runs(points, ranges):
             if runs is None:
-                found += [join([_without_numbers(pieces)] * len(ranges))] * len(points[places])
+                parts.append(self._without_numbers(len(points[places]), ranges, pieces))
             else:
-                found += map(join, zip(*(cut(run, pieces) for run in runs), strict=True))
-        return found
+                parts.append(BlockTable.beside([cut(run, pieces) for run in runs]))
+        if len(parts) == 1:
+            return parts[0]
+        return BlockTable(
+            parts[0].n,
+            np.concatenate([part.measures for part in parts]),
+            np.concatenate([part.trades for part in parts]),
+        )
+
+    def _without_numbers(
+        self, points: int, ranges: list[tuple[int, int]], pieces: int
+    ) -> BlockTable:
+        """What a run that failed leaves: NaN, and no trades."""
+        lengths = [len(arena.day_ends[0]) for arena in self._arenas(ranges)]
+        n = np.concatenate([np.diff(even_borders(length, pieces)) for length in lengths])
+        return BlockTable(
+            n,
+            np.full((points, len(MEASURES), len(n)), np.nan),
+            np.zeros((points, len(n)), dtype=np.int64),
+        )
+
+    def _arenas(self, ranges: list[tuple[int, int]]) -> list[Arena]:
+        whole = self._prepare()[1]
+        return [dataclasses.replace(whole, start=start, stop=stop) for start, stop in ranges]
 
     def _runs(
         self, points: list[dict[str, Any]], ranges: list[tuple[int, int]]
     ) -> list[tuple[slice, list[BatchMarks] | None]]:
         """The points as parts that ran in one call; None for a point whose run failed alone."""
-        prepared, whole = self._prepare()
-        arenas = [dataclasses.replace(whole, start=start, stop=stop) for start, stop in ranges]
-        run = functools.partial(self._checked_run, arenas, prepared)
+        run = functools.partial(self._checked_run, self._arenas(ranges), self._prepare()[0])
         try:
             return [(slice(0, len(points)), run(points))]
         except Exception:  # noqa: BLE001  # a user's strategy may raise anything: find the point
@@ -274,18 +298,15 @@ class EngineEvaluator:
             return self._market
 
 
-def cut(run: BatchMarks, pieces: int) -> list[BlockResults]:
+def cut(run: BatchMarks, pieces: int) -> BlockTable:
     """Block results of each point's run, cut into at most `pieces` even, day-aligned blocks."""
     borders = even_borders(len(run.days), pieces)
-    return results_of_runs(daily_returns(run.equity), run.closed, borders)
+    return table_of_runs(daily_returns(run.equity), run.closed, borders)
 
 
-def _without_numbers(pieces: int) -> BlockResults:
-    return BlockResults(
-        n=np.ones(pieces, dtype=np.int64),
-        trades=np.zeros(pieces, dtype=np.int64),
-        **{name: np.full(pieces, np.nan) for name in MEASURES},
-    )
+def point_text(point: Mapping[str, Any]) -> str:
+    """A normalised point as canonical JSON: equal points of one space are equal text."""
+    return _encode(dict(point))
 
 
 def engine_of(problem: Problem) -> EngineEvaluator:

@@ -1,49 +1,52 @@
 """The trial ledger: every point that was looked at, in SQLite, one transaction per generation.
 
 Only the parent process writes. A generation is in the file completely or not at all, and carries
-a digest: what a torn file lost is run again, with the same result.
+a digest: what a torn file lost is run again, with the same result. Nothing of it is held in
+memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import sqlite3
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ares.backtest.result import Outcome
 from ares.core.errors import ArtifactError, StoreError
-from ares.core.identity import fingerprint
 from ares.search.blocks import BlockResults
+from ares.search.evaluator import point_text
 from ares.search.objective import Score
 from ares.store.faults import durability_point
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _log = logging.getLogger("ares.search")
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
-    generation INTEGER PRIMARY KEY, phase TEXT NOT NULL, digest TEXT NOT NULL);
+    generation INTEGER PRIMARY KEY, phase TEXT NOT NULL, first INTEGER NOT NULL,
+    trials INTEGER NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
-    number INTEGER PRIMARY KEY, generation INTEGER NOT NULL, params TEXT NOT NULL,
+    number INTEGER PRIMARY KEY, params TEXT NOT NULL,
     value REAL, error REAL, stage INTEGER, revealed REAL, audit REAL,
     outcome TEXT NOT NULL, blocks BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS volatile (
     number INTEGER PRIMARY KEY, source TEXT NOT NULL, seconds REAL NOT NULL);
 """
-_COLUMNS: Final = (
-    "number, generation, params, value, error, stage, revealed, audit, outcome, blocks"
-)
+_COLUMNS: Final = "number, params, value, error, stage, revealed, audit, outcome, blocks"
+_PAGE: Final = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One parameter point that was looked at."""
 
@@ -70,10 +73,9 @@ class Ledger:
     def __init__(self, path: str | Path | None, request: str) -> None:
         self.path = None if path is None else Path(path)
         self.request = request
-        self.generations: list[list[Trial]] = []
-        self._database: sqlite3.Connection | None = None
-        if self.path is not None:
-            self._open(self.path)
+        self._generations = 0
+        self._trials = 0
+        self._database = self._opened()
 
     def __enter__(self) -> Self:
         return self
@@ -81,11 +83,17 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __len__(self) -> int:
+        return self._trials
+
+    @property
+    def generations(self) -> int:
+        """How many generations are committed and intact."""
+        return self._generations
+
     def close(self) -> None:
         """Close the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._database.close()
 
     def append(self, trials: Sequence[Trial]) -> None:
         """Commit one generation.
@@ -93,32 +101,58 @@ class Ledger:
         Raises:
             StoreError: the file cannot be written.
         """
-        if self._database is not None:
-            try:
-                self._commit(trials)
-            except (sqlite3.Error, OSError) as error:
-                raise StoreError(
-                    f"the trial ledger cannot be written: {error}",
-                    where=str(self.path),
-                    remedy="Free space, then start the same command again: it resumes.",
-                ) from error
-        self.generations.append(list(trials))
+        with self._readable("written"):
+            self._commit(trials)
+        self._generations += 1
+        self._trials += len(trials)
+
+    def replay(self) -> Iterator[list[Trial]]:
+        """The committed generations in their order, one in memory at a time.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        for generation in range(self._generations):
+            with self._readable("read"):
+                phase, first, count, _ = self._head(generation)
+                trials = [
+                    _trial(row, generation, phase) for row in self._rows(first, first + count)
+                ]
+            yield trials
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """All trials in their order, as they are stored: one dict of columns each.
+
+        Besides the columns of the file a row has `generation` and `phase`, and from the part that
+        is no part of the result `source` and `seconds`.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        names = [*_COLUMNS.split(", "), "source", "seconds"]
+        for generation in range(self._generations):
+            with self._readable("read"):
+                phase, first, count, _ = self._head(generation)
+                found = self._database.execute(
+                    f"SELECT {_COLUMNS}, source, seconds FROM trials JOIN volatile USING (number)"  # noqa: S608  # fixed names
+                    " WHERE number>=? AND number<? ORDER BY number",
+                    (first, first + count),
+                ).fetchall()
+            place = {"generation": generation, "phase": phase}
+            yield from (place | dict(zip(names, row, strict=True)) for row in found)
 
     def _commit(self, trials: Sequence[Trial]) -> None:
         database = self._database
-        if database is None:
-            return
         rows = [_row(trial) for trial in trials]
-        generation = len(self.generations)
         durability_point("ledger.before")
         with database:
             database.execute("BEGIN IMMEDIATE")
             database.execute(
-                "INSERT INTO generations VALUES (?,?,?)",
-                (generation, trials[0].phase, _digest(rows)),
+                "INSERT INTO generations VALUES (?,?,?,?,?)",
+                (self._generations, trials[0].phase, self._trials, len(rows), _digest(rows)),
             )
             database.executemany(
-                f"INSERT INTO trials ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # fixed names
+                f"INSERT INTO trials ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # fixed names
                 rows,
             )
             database.executemany(
@@ -128,33 +162,34 @@ class Ledger:
             durability_point("ledger.inside")
         durability_point("ledger.after")
 
-    def _open(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = self._connected(path)
-            self._load(self._database)
-        except sqlite3.OperationalError as error:
-            self.close()
-            raise StoreError(
-                f"the trial ledger cannot be opened: {error}",
-                where=str(path),
-                remedy="Free space or make the folder writable, then start the same command again.",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            self.close()
-            aside = path.with_name(path.name + ".damaged")
-            path.replace(aside)
-            _log.warning("%s is damaged (%s): moved to %s; starting anew", path, error, aside.name)
-            self.generations = []
-            self._database = self._connected(path)
-            self._load(self._database)
+    def _opened(self) -> sqlite3.Connection:
+        if self.path is None:
+            return self._connected(":memory:")
+        with self._readable("opened"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return self._connected(self.path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                aside = self.path.with_name(self.path.name + ".damaged")
+                self.path.replace(aside)
+                _log.warning(
+                    "%s is damaged (%s): moved to %s; starting anew", self.path, error, aside.name
+                )
+                return self._connected(self.path)
+        raise AssertionError("unreachable")
 
-    def _connected(self, path: Path) -> sqlite3.Connection:
+    def _connected(self, path: str | Path) -> sqlite3.Connection:
         database = sqlite3.connect(path, timeout=10.0, isolation_level=None)
         try:
-            database.execute("PRAGMA synchronous=FULL")
+            database.execute("PRAGMA page_size=16384")  # a row takes 1.5 KB: less is left over
+            # One write per generation. A power failure may take the last ones, never part of one.
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
             database.executescript(_TABLES)
             self._check_owner(database)
+            self._count_intact(database)
         except BaseException:
             database.close()
             raise
@@ -183,39 +218,63 @@ class Ledger:
                 remedy="Use another file, or move this one away to search anew.",
             )
 
-    def _load(self, database: sqlite3.Connection) -> None:
-        """Read the intact generations; drop everything from the first damaged one on."""
-        heads = database.execute(
-            "SELECT generation, phase, digest FROM generations ORDER BY generation"
-        ).fetchall()
-        for expected, (generation, phase, digest) in enumerate(heads):
-            rows = database.execute(
-                f"SELECT {_COLUMNS} FROM trials WHERE generation=? ORDER BY number",  # noqa: S608  # fixed names
-                (generation,),
-            ).fetchall()
-            if generation != expected or _digest(rows) != digest:
+    def _count_intact(self, database: sqlite3.Connection) -> None:
+        """Count the intact generations; drop everything from the first damaged one on."""
+        self._database = database
+        self._generations = self._trials = 0
+        heads = database.execute("SELECT COUNT(*) FROM generations").fetchone()[0]
+        for generation in range(heads):
+            head = self._head(generation)
+            rows = [] if head is None else list(self._rows(head[1], head[1] + head[2]))
+            if (
+                head is None
+                or head[1] != self._trials
+                or len(rows) != head[2]
+                or _digest(rows) != head[3]
+            ):
                 _log.warning(
-                    "%s: generation %d is damaged: run again from there", self.path, expected
+                    "%s: generation %d is damaged: run again from there", self.path, generation
                 )
                 break
-            self.generations.append([_trial(row, phase) for row in rows])
-        kept = sum(len(g) for g in self.generations)
+            self._generations += 1
+            self._trials += len(rows)
         with database:
             database.execute("BEGIN IMMEDIATE")
-            database.execute(
-                "DELETE FROM generations WHERE generation>=?", (len(self.generations),)
-            )
+            database.execute("DELETE FROM generations WHERE generation>=?", (self._generations,))
             for table in ("trials", "volatile"):
-                database.execute(f"DELETE FROM {table} WHERE number>=?", (kept,))  # noqa: S608  # fixed names
+                database.execute(f"DELETE FROM {table} WHERE number>=?", (self._trials,))  # noqa: S608  # fixed names
+
+    def _head(self, generation: int) -> Any:
+        return self._database.execute(
+            "SELECT phase, first, trials, digest FROM generations WHERE generation=?",
+            (generation,),
+        ).fetchone()
+
+    def _rows(self, first: int, end: int) -> Iterator[tuple[Any, ...]]:
+        for begin in range(first, end, _PAGE):
+            yield from self._database.execute(
+                f"SELECT {_COLUMNS} FROM trials WHERE number>=? AND number<? ORDER BY number",  # noqa: S608  # fixed names
+                (begin, min(begin + _PAGE, end)),
+            ).fetchall()
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"the trial ledger cannot be {what}: {error}",
+                where=str(self.path),
+                remedy="Free space or make the folder writable, then start the same command again:"
+                " it resumes.",
+            ) from error
 
 
 def _row(trial: Trial) -> tuple[Any, ...]:
     score = trial.score
-    params = json.dumps(trial.params, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return (
         trial.number,
-        trial.generation,
-        params,
+        point_text(trial.params),
         score.value,
         _or_none(score.error),
         score.stage,
@@ -226,8 +285,8 @@ def _row(trial: Trial) -> tuple[Any, ...]:
     )
 
 
-def _trial(row: tuple[Any, ...], phase: str) -> Trial:
-    number, generation, params, value, error, stage, revealed, audit, outcome, blocks = row
+def _trial(row: tuple[Any, ...], generation: int, phase: str) -> Trial:
+    number, params, value, error, stage, revealed, audit, outcome, blocks = row
     score = Score(
         value=value,
         outcome=Outcome[outcome],
@@ -245,5 +304,9 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value  # SQLite has no NaN
 
 
-def _digest(rows: Sequence[tuple[Any, ...]]) -> str:
-    return fingerprint([list(row) for row in rows])
+def _digest(rows: Sequence[tuple[Any, ...]]) -> bytes:
+    digest = hashlib.blake2b(digest_size=20)
+    for *plain, blocks in rows:
+        digest.update(json.dumps(plain, default=str).encode())
+        digest.update(blocks if isinstance(blocks, bytes) else b"")
+    return digest.digest()

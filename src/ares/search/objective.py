@@ -6,16 +6,20 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
 from ares.backtest.result import Outcome
 from ares.core.errors import ConfigError
-from ares.search.blocks import max_drawdown
+from ares.kernels import pooled
+from ares.kernels.blocks import MEASURES
+from ares.search.blocks import BlockTable
 
 if TYPE_CHECKING:
-    from ares.core.types import Float64Array, Int64Array
+    from collections.abc import Sequence
+
+    from ares.core.types import Float64Array
     from ares.search.blocks import BlockResults
 
 _log = logging.getLogger("ares.search")
@@ -27,7 +31,7 @@ BAD: Final = -math.inf
 """What a bad point is worth as a float."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """What an evaluation says about one point.
 
@@ -77,9 +81,9 @@ class Objective:
     min_trades: int = 30
 
     def __post_init__(self) -> None:
-        if not callable(self.statistic) and self.statistic not in _STATISTICS:
+        if not callable(self.statistic) and self.statistic not in _KINDS:
             raise ConfigError(
-                "the objective must be one of " + ", ".join(_STATISTICS) + " or a function",
+                "the objective must be one of " + ", ".join(_KINDS) + " or a function",
                 value=self.statistic,
                 where="objective",
             )
@@ -99,101 +103,94 @@ class Objective:
 
     def pooled(self, blocks: BlockResults, days_per_year: float) -> float:
         """The bare statistic of these blocks; NaN where it is undefined."""
-        if not callable(self.statistic):
-            return float(_statistic(self.statistic, blocks, days_per_year, left_out=False)[0])
+        return float(self._pooled(BlockTable.of([blocks]), days_per_year, [True])[0, 0])
+
+    def score(self, blocks: BlockResults, days_per_year: float, source: str = "engine") -> Score:
+        """The objective of one continuous run."""
+        return self.scores(BlockTable.of([blocks]), days_per_year, source)[0]
+
+    def scores(
+        self,
+        table: BlockTable,
+        days_per_year: float,
+        source: str = "engine",
+        *,
+        flat: bool = False,
+    ) -> list[Score]:
+        """The objective of many continuous runs; each score is what it would be alone.
+
+        Args:
+            table: Their block results.
+            days_per_year: Of the calendar.
+            source: Where they come from.
+            flat: They are flat-start blocks: the bare statistic, without penalty and without a
+                least number of trades.
+        """
+        outcomes = self._outcomes(table, flat=flat)
+        good = [outcome is Outcome.OK for outcome in outcomes]
+        numbers = self._pooled(table, days_per_year, good)
+        if flat:
+            numbers[:, 1] = math.nan
+        elif not callable(self.statistic) and self.penalty:
+            numbers[:, 0] -= self.penalty * numbers[:, 1]
+        return [
+            Score(value, outcome, blocks, error, source=source)
+            if outcome is Outcome.OK and math.isfinite(value)
+            else Score(
+                BAD,
+                Outcome.NOT_FINITE if outcome is Outcome.OK else outcome,
+                blocks,
+                source=source,
+            )
+            for (value, error), outcome, blocks in zip(
+                numbers.tolist(), outcomes, table.results(), strict=True
+            )
+        ]
+
+    def partial(self, blocks: BlockResults, days_per_year: float, source: str = "engine") -> Score:
+        """The bare statistic of revealed flat-start blocks: no penalty, no least trade count."""
+        return self.scores(BlockTable.of([blocks]), days_per_year, source, flat=True)[0]
+
+    def _outcomes(self, table: BlockTable, *, flat: bool) -> list[Outcome]:
+        """What the engine's numbers alone say: ruin, no numbers, too few trades."""
+        growth = table.measures[:, MEASURES.index("log_growth")]
+        total = table.measures[:, MEASURES.index("sum")]
+        ruined = np.isneginf(growth).any(axis=1)
+        finite = (np.isfinite(total) & np.isfinite(growth)).all(axis=1)
+        few = table.trades.sum(axis=1) < (0 if flat else self.min_trades)
+        kinds = (Outcome.RUINED, Outcome.NOT_FINITE, Outcome.TOO_FEW_TRADES, Outcome.OK)
+        chosen = np.select([ruined, ~finite, few], [0, 1, 2], default=3)
+        return [kinds[kind] for kind in chosen.tolist()]
+
+    def _pooled(
+        self, table: BlockTable, days_per_year: float, good: Sequence[bool]
+    ) -> Float64Array:
+        """Statistic and its standard error of each run that is good, shape (runs, 2)."""
+        out = np.full((len(table), 2), math.nan)
+        if callable(self.statistic):
+            for row, (fine, blocks) in enumerate(zip(good, table.results(), strict=True)):
+                if fine:
+                    out[row, 0] = self._called(blocks, days_per_year)
+            return out
+        with np.errstate(all="ignore"):  # what is undefined is NaN
+            pooled.pool(_KINDS[self.statistic], table.n, table.measures, days_per_year, out)
+        return out
+
+    def _called(self, blocks: BlockResults, days_per_year: float) -> float:
+        assert callable(self.statistic)  # noqa: S101  # for the type checker
         try:
             return float(self.statistic(blocks, days_per_year))
         except Exception as error:  # noqa: BLE001  # a user's function may raise anything
             _log.warning("the objective %s raised %r: the point has no score", self.name, error)
             return math.nan
 
-    def jackknife(self, blocks: BlockResults, days_per_year: float) -> float:
-        """Standard error of the statistic by leaving out one block at a time (Efron 1982)."""
-        count = len(blocks)
-        if count < 2 or callable(self.statistic):
-            return math.nan
-        left_out = _statistic(self.statistic, blocks, days_per_year, left_out=True)
-        spread = left_out - left_out.mean()
-        return math.sqrt((count - 1) / count * float(spread @ spread))
 
-    def score(self, blocks: BlockResults, days_per_year: float, source: str = "engine") -> Score:
-        """The objective of one continuous run."""
-        bad = _bad(blocks)
-        if bad is None and int(blocks.trades.sum()) < self.min_trades:
-            bad = Outcome.TOO_FEW_TRADES
-        if bad is not None:
-            return Score(BAD, bad, blocks, source=source)
-        value = self.pooled(blocks, days_per_year)
-        error = self.jackknife(blocks, days_per_year)
-        if not callable(self.statistic) and self.penalty:
-            value -= self.penalty * error
-        if not math.isfinite(value):
-            return Score(BAD, Outcome.NOT_FINITE, blocks, source=source)
-        return Score(value, Outcome.OK, blocks, error, source=source)
-
-    def partial(self, blocks: BlockResults, days_per_year: float, source: str = "engine") -> Score:
-        """The bare statistic of revealed flat-start blocks: no penalty, no least trade count."""
-        bad = _bad(blocks)
-        value = self.pooled(blocks, days_per_year) if bad is None else BAD
-        if bad is None and not math.isfinite(value):
-            bad = Outcome.NOT_FINITE
-        if bad is not None:
-            return Score(BAD, bad, blocks, source=source)
-        return Score(value, Outcome.OK, blocks, source=source)
-
-
-def _bad(blocks: BlockResults) -> Outcome | None:
-    """What the engine's numbers alone say: ruin, or a run that has no numbers."""
-    if bool(np.isneginf(blocks.log_growth).any()):
-        return Outcome.RUINED
-    finite = np.isfinite(blocks.sum).all() and np.isfinite(blocks.log_growth).all()
-    return None if finite else Outcome.NOT_FINITE
-
-
-def _statistic(
-    kind: Named, blocks: BlockResults, days_per_year: float, *, left_out: bool
-) -> Float64Array:
-    """The statistic of all blocks, shape (1,), or of all but each one, shape (blocks,)."""
-    n, total, growth = (
-        _pooled(array, left_out=left_out) for array in (blocks.n, blocks.sum, blocks.log_growth)
-    )
-    with np.errstate(all="ignore"):
-        match kind:
-            case "sharpe":
-                squares = _pooled(blocks.sum_sq, left_out=left_out)
-                deviation = np.sqrt(_centred(squares, total, n) / (n - 1.0))
-                value = total / n / deviation * math.sqrt(days_per_year)
-            case "sortino":
-                downside = np.sqrt(_pooled(blocks.downside_sq, left_out=left_out) / n)
-                value = total / n / downside * math.sqrt(days_per_year)
-            case "total_return":
-                # Left-out samples are shorter: their growth is brought to the whole range.
-                value = np.expm1(growth * (float(blocks.n.sum()) / n))
-            case "calmar":
-                annual = np.expm1(growth * days_per_year / n)
-                value = annual / _drawdowns(blocks, left_out=left_out)
-    return np.where(np.isfinite(value), value, np.nan)
-
-
-def _pooled(values: Float64Array | Int64Array, *, left_out: bool) -> Float64Array:
-    whole = np.array([values.sum()], dtype=np.float64)
-    return whole - values if left_out else whole
-
-
-def _drawdowns(blocks: BlockResults, *, left_out: bool) -> Float64Array:
-    if not left_out:
-        return np.array([max_drawdown(blocks)])
-    rows = np.arange(len(blocks))
-    return np.array([max_drawdown(blocks.take(np.delete(rows, i))) for i in rows])
-
-
-def _centred(squares: Float64Array, total: Float64Array, n: Float64Array) -> Float64Array:
-    """Sums of squared deviations; what rounding leaves of equal returns is 0."""
-    centred = squares - total * total / n
-    return np.where(centred > 1e-13 * squares, centred, 0.0)
-
-
-_STATISTICS: Final = get_args(Named)
+_KINDS: Final[dict[str, int]] = {
+    "sharpe": pooled.SHARPE,
+    "sortino": pooled.SORTINO,
+    "total_return": pooled.TOTAL_RETURN,
+    "calmar": pooled.CALMAR,
+}
 
 
 def block_ratios(blocks: BlockResults) -> Float64Array:
@@ -201,9 +198,9 @@ def block_ratios(blocks: BlockResults) -> Float64Array:
 
     Zero where the deviation is zero: a flat point neither wins nor loses a block.
     """
-    n, total, squares = (
-        _pooled(array, left_out=False) for array in (blocks.n, blocks.sum, blocks.sum_sq)
-    )
-    variance = float(_centred(squares, total, n)[0]) / max(float(n[0]) - 1.0, 1.0)
+    days, total, squares = float(blocks.n.sum()), float(blocks.sum.sum()), blocks.sum_sq.sum()
+    centred = float(squares) - total * total / days
     means = np.asarray(blocks.sum / blocks.n, dtype=np.float64)
-    return means / math.sqrt(variance) if variance > 0.0 else np.zeros_like(means)
+    if not centred > 1e-13 * float(squares):  # what rounding leaves of equal returns is 0
+        return np.zeros_like(means)
+    return means / math.sqrt(centred / max(days - 1.0, 1.0))

@@ -9,7 +9,7 @@ import numpy as np
 from ares.backtest.engine import simulate_reference
 from ares.backtest.metrics import DAY_NS
 from ares.core.errors import ReplayError
-from ares.search.blocks import block_results, even_borders
+from ares.search.blocks import BlockTable, block_results, even_borders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,11 +42,12 @@ def replay_proof(problem: Problem, params: Mapping[str, Any], score: Score) -> N
     exits = problem.bars.timestamp[result.trades["exit_bar"].to_numpy(dtype=np.int64)]
     trade_days = np.searchsorted(days, exits // DAY_NS)
     blocks = block_results(returns, trade_days, even_borders(len(days), problem.n_blocks))
-    if blocks != score.blocks or problem.score(blocks, flat=False).value != score.value:
+    value = problem.scores(BlockTable.of([blocks]), flat=False)[0].value
+    if blocks != score.blocks or value != score.value:
         raise ReplayError(
             "the winner's cold replay must equal what the search saw",
             value=dict(params),
-            where=f"score {score.value!r}, replayed {problem.score(blocks, flat=False).value!r}",
+            where=f"score {score.value!r}, replayed {value!r}",
             remedy="A strategy must answer the same bars and parameters alike each time. If yours does,"
             " report this as a bug.",
         )

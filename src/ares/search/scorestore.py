@@ -7,25 +7,47 @@ import hashlib
 import logging
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError
 from ares.search.blocks import BlockResults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _log = logging.getLogger("ares.search")
 
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, body BLOB, digest BLOB);
-CREATE TABLE IF NOT EXISTS quarantine (key TEXT, body BLOB, digest BLOB);
+CREATE TABLE IF NOT EXISTS problems (problem INTEGER PRIMARY KEY, identity TEXT UNIQUE NOT NULL);
+CREATE TABLE IF NOT EXISTS results (
+    key BLOB PRIMARY KEY, problem INTEGER, params TEXT, blocks TEXT, body BLOB, digest BLOB,
+    written INTEGER);
+CREATE INDEX IF NOT EXISTS results_of_problem ON results (problem);
+CREATE TABLE IF NOT EXISTS quarantine (key BLOB, params TEXT, blocks TEXT, body BLOB, digest BLOB);
 """
 _SLICE: Final = 500
+_SCANNED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one entry answers: the parameters of a point as text, and which blocks of it.
+
+    Attributes:
+        key: Digest of problem, environment, parameters and blocks.
+        params: The normalised point as JSON.
+        blocks: "" is the continuous run, "32:0,5,9" flat-start blocks of 32.
+    """
+
+    key: bytes
+    params: str
+    blocks: str
 
 
 class Memory:
@@ -34,7 +56,7 @@ class Memory:
     def __init__(self, max_entries: int) -> None:
         self.max_entries = max_entries
         self.evictions = 0
-        self._entries: OrderedDict[str, BlockResults] = OrderedDict()
+        self._entries: OrderedDict[bytes, BlockResults] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -46,7 +68,7 @@ class Memory:
         with self._lock:
             return sum(entry.nbytes for entry in self._entries.values())
 
-    def get(self, key: str) -> BlockResults | None:
+    def get(self, key: bytes) -> BlockResults | None:
         """The entry, which becomes the most recent one."""
         with self._lock:
             found = self._entries.get(key)
@@ -54,7 +76,7 @@ class Memory:
                 self._entries.move_to_end(key)
             return found
 
-    def put(self, key: str, value: BlockResults) -> None:
+    def put(self, key: bytes, value: BlockResults) -> None:
         """Add an entry; the least recently used one leaves when there are too many."""
         with self._lock:
             self._entries[key] = value
@@ -85,47 +107,133 @@ class ScoreStore:
         self.path = path
         self.failure: str | None = None
         self.quarantined = 0
+        self._problems: dict[str, int] = {}
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         with self._guard():
             self._database = self._opened()
 
-    def get_many(self, keys: Sequence[str]) -> dict[str, BlockResults]:
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, BlockResults]:
         """The results that are there and intact."""
-        found: dict[str, BlockResults] = {}
-        with self._lock, self._guard():
-            if self._database is None:
+        found: dict[bytes, BlockResults] = {}
+        with self._using() as database:
+            if database is None:
                 return found
             for at in range(0, len(keys), _SLICE):
                 part = list(keys[at : at + _SLICE])
                 marks = ",".join("?" * len(part))
-                rows = self._database.execute(
-                    f"SELECT key, body, digest FROM results WHERE key IN ({marks})",  # noqa: S608  # only marks
+                rows = database.execute(
+                    f"SELECT key, params, blocks, body, digest FROM results WHERE key IN ({marks})",  # noqa: S608  # only marks
                     part,
                 ).fetchall()
-                for key, body, digest in rows:
-                    result = _checked(key, body, digest)
+                for key, params, blocks, body, digest in rows:
+                    result = _checked(Request(key, params, blocks), body, digest)
                     if result is None:
-                        self._quarantine(key)
+                        self._quarantine(database, key)
                     else:
                         found[key] = result
         return found
 
-    def put_many(self, results: Mapping[str, BlockResults]) -> None:
-        """Write all in one transaction."""
-        rows = [(k, body, _digest(k, body)) for k, v in results.items() for body in (v.to_bytes(),)]
-        with self._lock, self._guard():
-            if self._database is not None and rows:
-                with self._database:
-                    self._database.executemany(
-                        "INSERT OR REPLACE INTO results VALUES (?,?,?)", rows
+    def put_many(self, problem: str, results: Sequence[tuple[Request, BlockResults]]) -> None:
+        """Write results of one problem (its digest) in one transaction."""
+        now = int(time.time())
+        with self._using() as database:
+            if database and results:
+                with database:
+                    number = self._number(database, problem)
+                    database.executemany(
+                        "INSERT OR REPLACE INTO results VALUES (?,?,?,?,?,?,?)",
+                        [_row(request, result, number, now) for request, result in results],
                     )
 
-    def rows(self) -> int:
-        """Results in the file."""
-        with self._lock, self._guard():
-            if self._database is not None:
-                return int(self._database.execute("SELECT COUNT(*) FROM results").fetchone()[0])
+    def rows(self, problem: str | None = None) -> int:
+        """Results in the file, of one problem or of all."""
+        with self._using() as database:
+            if not database:
+                return 0
+            if problem is None:
+                return int(database.execute("SELECT COUNT(*) FROM results").fetchone()[0])
+            return int(
+                database.execute(
+                    "SELECT COUNT(*) FROM results JOIN problems USING (problem) WHERE identity=?",
+                    (problem,),
+                ).fetchone()[0]
+            )
+
+    def sample(self, problem: str, count: int, seed: int) -> list[tuple[Request, BlockResults]]:
+        """Intact results of one problem, a random sample without replacement."""
+        import random
+
+        with self._using() as database:
+            if not database:
+                return []
+            numbers = [
+                row[0]
+                for row in database.execute(
+                    "SELECT results.rowid FROM results JOIN problems USING (problem)"
+                    " WHERE identity=? ORDER BY key",
+                    (problem,),
+                )
+            ]
+            chosen = random.Random(seed).sample(numbers, min(count, len(numbers)))
+            found = []
+            for number in chosen:
+                key, params, blocks, body, digest = database.execute(
+                    "SELECT key, params, blocks, body, digest FROM results WHERE rowid=?",
+                    (number,),
+                ).fetchone()
+                request = Request(key, params, blocks)
+                result = _checked(request, body, digest)
+                if result is not None:
+                    found.append((request, result))
+        return found
+
+    def check_digests(self) -> int:
+        """Look at every row; damaged ones move to the quarantine. How many were damaged."""
+        before, last = self.quarantined, -1
+        with self._using() as database:
+            while database:
+                rows = database.execute(
+                    "SELECT rowid, key, params, blocks, body, digest FROM results"
+                    " WHERE rowid > ? ORDER BY rowid LIMIT ?",
+                    (last, _SCANNED),
+                ).fetchall()
+                if not rows:
+                    break
+                for _, key, params, blocks, body, digest in rows:
+                    if _checked(Request(key, params, blocks), body, digest) is None:
+                        self._quarantine(database, key)
+                last = rows[-1][0]
+        return self.quarantined - before
+
+    def quarantine(self, key: bytes) -> None:
+        """Take a result that proved wrong out of use."""
+        with self._using() as database:
+            if database:
+                self._quarantine(database, key)
+
+    def shrink(self, max_bytes: int) -> int:
+        """Drop the oldest results until those left take at most `max_bytes`; how many went."""
+        gone = 0
+        with self._using() as database:
+            if database:
+                with database:
+                    gone = database.execute(
+                        "DELETE FROM results WHERE rowid IN (SELECT rowid FROM ("
+                        " SELECT rowid, SUM(LENGTH(body) + LENGTH(params) + 64)"
+                        " OVER (ORDER BY written DESC, rowid DESC) AS total FROM results)"
+                        " WHERE total > ?)",
+                        (max_bytes,),
+                    ).rowcount
+                    database.execute("DELETE FROM quarantine")
+                database.execute("VACUUM")
+        return gone
+
+    def in_quarantine(self) -> int:
+        """Rows in quarantine, of all times."""
+        with self._using() as database:
+            if database:
+                return int(database.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
         return 0
 
     def close(self) -> None:
@@ -151,29 +259,45 @@ class ScoreStore:
     def _connected(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=10.0, check_same_thread=False)
         try:
+            database.execute("PRAGMA page_size=16384")
             database.execute("PRAGMA synchronous=NORMAL")
             database.execute("PRAGMA journal_mode=WAL")
+            if _schema(database) not in {None, _SCHEMA}:
+                # Results of another schema are misses.
+                with database:
+                    for table in ("results", "quarantine", "problems", "meta"):
+                        database.execute(f"DROP TABLE IF EXISTS {table}")
             with database:
                 database.executescript(_TABLES)
-                row = database.execute("SELECT value FROM meta WHERE name='schema'").fetchone()
-                if row is None or row[0] != _SCHEMA:
-                    # Results of another schema are misses.
-                    database.execute("DELETE FROM results")
-                    database.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (_SCHEMA,))
+                database.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (_SCHEMA,))
         except BaseException:
             database.close()
             raise
         return database
 
-    def _quarantine(self, key: str) -> None:
-        assert self._database is not None  # noqa: S101  # callers checked
+    def _number(self, database: sqlite3.Connection, identity: str) -> int:
+        if identity not in self._problems:
+            database.execute("INSERT OR IGNORE INTO problems (identity) VALUES (?)", (identity,))
+            found = database.execute("SELECT problem FROM problems WHERE identity=?", (identity,))
+            self._problems[identity] = int(found.fetchone()[0])
+        return self._problems[identity]
+
+    def _quarantine(self, database: sqlite3.Connection, key: object) -> None:
         self.quarantined += 1
-        with self._database:
-            self._database.execute(
-                "INSERT INTO quarantine SELECT key, body, digest FROM results WHERE key=?", (key,)
+        with database:
+            database.execute(
+                "INSERT INTO quarantine SELECT key, params, blocks, body, digest FROM results"
+                " WHERE key=?",
+                (key,),
             )
-            self._database.execute("DELETE FROM results WHERE key=?", (key,))
+            database.execute("DELETE FROM results WHERE key=?", (key,))
         _log.warning("one cached result of %s was damaged: recomputed", self.path.name)
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection | None]:
+        """The open database, for this thread alone; None where there is none."""
+        with self._lock, self._guard():
+            yield self._database
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
@@ -187,14 +311,30 @@ class ScoreStore:
             self._database = None
 
 
-def _digest(key: str, body: bytes) -> bytes:
-    return hashlib.blake2b(key.encode() + b"\0" + body, digest_size=16).digest()
-
-
-def _checked(key: str, body: object, digest: object) -> BlockResults | None:
-    if not isinstance(body, bytes) or digest != _digest(key, body):
+def _schema(database: sqlite3.Connection) -> int | None:
+    """Schema of a file that was used before."""
+    known = database.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone()
+    if known is None:
         return None
+    row = database.execute("SELECT value FROM meta WHERE name='schema'").fetchone()
+    return None if row is None else int(row[0])
+
+
+def _row(request: Request, result: BlockResults, problem: int, now: int) -> tuple[object, ...]:
+    body = result.to_bytes()
+    digest = _digest(request, body)
+    return (request.key, problem, request.params, request.blocks, body, digest, now)
+
+
+def _digest(request: Request, body: bytes) -> bytes:
+    head = f"{request.params}\0{request.blocks}\0".encode()
+    return hashlib.blake2b(request.key + head + body, digest_size=16).digest()
+
+
+def _checked(request: Request, body: object, digest: object) -> BlockResults | None:
     try:
+        if not isinstance(body, bytes) or digest != _digest(request, body):
+            return None
         return BlockResults.from_bytes(body)
-    except ArtifactError:
+    except (ArtifactError, TypeError, ValueError):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import logging
 import math
 import time
@@ -15,12 +17,13 @@ from ares.core.errors import ArtifactError
 from ares.core.identity import fingerprint
 from ares.core.types import readonly
 from ares.search.adaptive import AdaptiveSampler
-from ares.search.evaluator import problem_of
+from ares.search.evaluator import point_text, problem_of
 from ares.search.ledger import Ledger, Trial
 from ares.search.objective import BAD, Objective
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.replay import replay_proof
 from ares.search.strategy_identity import callable_identity
+from ares.search.trials import table_digest, trials_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,16 +41,36 @@ _log = logging.getLogger("ares.search")
 
 SOBOL: Final = "sobol"
 ADAPTIVE: Final = "adaptive"
+CACHED: Final = frozenset({"memory", "store"})
+"""Sources of a score that came from the cache."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search is, told after each generation."""
+    """Where a search is, told after each generation.
+
+    Attributes:
+        generation: Generations that are done.
+        trials: Points that were looked at, out of `budget`.
+        budget: Points that will be looked at.
+        best: Best value so far; -inf where there is none.
+        full: Points that were run in full; `failed` of them have no score.
+        stopped: Points that were stopped early.
+        failed: See `full`.
+        cached: Points whose answer came from the cache.
+        seconds: Time since the search began in this process.
+        resumed: Whether this generation was read from the ledger.
+    """
 
     generation: int
     trials: int
     budget: int
     best: float
+    full: int
+    stopped: int
+    failed: int
+    cached: int
+    seconds: float
     resumed: bool
 
 
@@ -68,6 +91,8 @@ class SearchResult:
         policies: What early stopping did; empty without it.
         fallbacks: Fallbacks taken.
         replayed: Whether the winner was proved by `simulate_reference`.
+        plateau: `params`, `value`, `median` of the point with the best neighbourhood, and
+            `best_median` of the winner's; None where it was not looked for.
     """
 
     best: dict[str, Any] | None
@@ -81,6 +106,7 @@ class SearchResult:
     policies: dict[str, Any] = field(default_factory=dict)
     fallbacks: tuple[str, ...] = ()
     replayed: bool = False
+    plateau: dict[str, Any] | None = None
 
 
 def objective_of(config: SearchConfig) -> Objective:
@@ -180,28 +206,21 @@ class _Study:
         self.sampler = AdaptiveSampler(
             config.initial_samples, space=space, seed=seed, generation=config.generation
         )
-        self.trials: list[Trial] = []
         self.best: Trial | None = None
+        self.counts = dict.fromkeys(("trials", "full", "stopped", "audited", "failed"), 0)
+        self.cached = 0
+        self.generations = 0
         self.fallbacks: list[str] = []
         self.waited = 0
+        self.began = time.perf_counter()
         self._reference: Score | None = None
-        self._seen: set[str] = set()
+        self._seen: set[bytes] = set()
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
         """Replay what the ledger holds, then go on."""
-        for stored in list(self.ledger.generations):
-            points, phase = self._ask()
-            known = [trial.params for trial in stored]
-            if fingerprint(points) != fingerprint(known) or phase != stored[0].phase:
-                raise ArtifactError(
-                    "resuming must ask for the points that the ledger holds",
-                    where=f"{self.ledger.path}, generation {stored[0].generation}",
-                    remedy="The ledger comes from other code: move it away to search anew.",
-                )
-            scores = [trial.score for trial in stored]
-            if isinstance(self.evaluator, ProgressiveEvaluator):
-                self.evaluator.learn(points, scores)
-            self._tell(stored, progress, resumed=True)
+        for stored in self.ledger.replay():
+            self._resume(stored)
+            self._report(progress, resumed=True)
         while not self._done():
             points, phase = self._ask()
             if not points:
@@ -209,14 +228,14 @@ class _Study:
             began = time.perf_counter()
             scores = self._evaluate(points, phase)
             seconds = (time.perf_counter() - began) / len(points)
-            generation = len(self.ledger.generations)
-            first = len(self.trials)
+            first = self.counts["trials"]
             trials = [
-                Trial(first + i, generation, phase, point, score, seconds)
+                Trial(first + i, self.generations, phase, point, score, seconds)
                 for i, (point, score) in enumerate(zip(points, scores, strict=True))
             ]
             self.ledger.append(trials)
-            self._tell(trials, progress, resumed=False)
+            self._tell(trials)
+            self._report(progress, resumed=False)
 
     def result(self) -> SearchResult:
         """Prove the winner and put the tables together."""
@@ -225,10 +244,9 @@ class _Study:
         if self.best is not None and problem is not None:
             replay_proof(problem, self.best.params, self.best.score)
             replayed = True
-        table, volatile = trials_table(self.trials)
+        table, volatile = trials_table(self.ledger)
         returns, numbers = self._initial_returns()
         stats: dict[str, Any] = getattr(self.evaluator, "stats", dict)()
-        full = sum(t.score.full for t in self.trials)
         return SearchResult(
             best=None if self.best is None else dict(self.best.params),
             score=None if self.best is None else self.best.score,
@@ -237,28 +255,35 @@ class _Study:
             trials_digest=table_digest(table),
             initial_returns=returns,
             initial_numbers=numbers,
-            counts={
-                "trials": len(self.trials),
-                "full": full,
-                "stopped": len(self.trials) - full,
-                "audited": sum(t.score.audit is not None for t in self.trials),
-                "failed": sum(t.score.full and math.isinf(t.score.value) for t in self.trials),
-                "generations": len(self.ledger.generations),
-            },
+            counts={**self.counts, "generations": self.generations},
             policies=stats if isinstance(self.evaluator, ProgressiveEvaluator) else {},
             fallbacks=(*self.fallbacks, *self.sampler.fallbacks, *stats.get("fallbacks", ())),
             replayed=replayed,
         )
 
+    def _resume(self, stored: list[Trial]) -> None:
+        """Ask again for the points of a stored generation, and tell what is known of them."""
+        points, phase = self._ask()
+        known = [point_text(trial.params) for trial in stored]
+        if list(map(point_text, points)) != known or phase != stored[0].phase:
+            raise ArtifactError(
+                "resuming must ask for the points that the ledger holds",
+                where=f"{self.ledger.path}, generation {stored[0].generation}",
+                remedy="The ledger comes from other code: move it away to search anew.",
+            )
+        if isinstance(self.evaluator, ProgressiveEvaluator):
+            self.evaluator.learn(points, [trial.score for trial in stored])
+        self._tell(stored)
+
     def _ask(self) -> tuple[list[dict[str, Any]], str]:
         """Points of the next generation that were not asked before, and its phase."""
-        given, budget = len(self.trials), self.config.trials
+        given, budget = self.counts["trials"], self.config.trials
         initial = self.config.initial_samples
         limit = initial if given < initial else budget
         size = min(self.config.generation, limit - given, budget - given)
         fresh = []
         for point in self.sampler.ask(size):
-            key = fingerprint(point)
+            key = hashlib.blake2b(point_text(point).encode(), digest_size=12).digest()
             if key not in self._seen:
                 self._seen.add(key)
                 fresh.append(point)
@@ -272,25 +297,39 @@ class _Study:
         # Whatever an evaluator of the user's calls a value: one that is not finite is bad.
         return [s if math.isfinite(s.value) else replace(s, value=BAD) for s in scores]
 
-    def _tell(
-        self,
-        trials: Sequence[Trial],
-        progress: Callable[[Progress], None] | None,
-        *,
-        resumed: bool,
-    ) -> None:
-        self.trials.extend(trials)
+    def _tell(self, trials: Sequence[Trial]) -> None:
         self.sampler.tell([t.params for t in trials], [t.score for t in trials])
+        self.generations += 1
         for trial in trials:
+            self._count(trial.score)
             value = trial.score.value
             better = self.best is None or value > self.best.score.value
             if trial.score.full and math.isfinite(value) and better:
                 self.best = trial
         self._count_patience()
-        if progress is not None:
-            best = -math.inf if self.best is None else self.best.score.value
-            generation = len(self.ledger.generations) if not resumed else trials[0].generation + 1
-            progress(Progress(generation, len(self.trials), self.config.trials, best, resumed))
+
+    def _count(self, score: Score) -> None:
+        self.counts["trials"] += 1
+        self.counts["full" if score.full else "stopped"] += 1
+        self.counts["audited"] += score.audit is not None
+        self.counts["failed"] += score.full and not math.isfinite(score.value)
+        self.cached += score.source in CACHED
+
+    def _report(self, progress: Callable[[Progress], None] | None, *, resumed: bool) -> None:
+        if progress is None:
+            return
+        counts = {name: self.counts[name] for name in ("trials", "full", "stopped", "failed")}
+        progress(
+            Progress(
+                generation=self.generations,
+                budget=self.config.trials,
+                best=-math.inf if self.best is None else self.best.score.value,
+                cached=self.cached,
+                seconds=time.perf_counter() - self.began,
+                resumed=resumed,
+                **counts,
+            )
+        )
 
     def _count_patience(self) -> None:
         """A generation improves where the best gains more than the noise of the earlier best."""
@@ -300,15 +339,21 @@ class _Study:
         noise = 0.0 if reference is None or math.isnan(reference.error) else reference.error
         if reference is None or best.score.value > reference.value + noise:
             self._reference, self.waited = best.score, 0
-        elif len(self.trials) > self.config.initial_samples:
+        elif self.counts["trials"] > self.config.initial_samples:
             self.waited += 1
 
     def _done(self) -> bool:
         out = self.patience is not None and self.waited >= self.patience
-        return out or len(self.trials) >= self.config.trials
+        return out or self.counts["trials"] >= self.config.trials
 
     def _initial_returns(self) -> tuple[Float64Array, tuple[int, ...]]:
-        initial = [t for t in self.trials if t.phase == SOBOL]
+        initial = [
+            trial
+            for stored in itertools.takewhile(
+                lambda trials: trials[0].phase == SOBOL, self.ledger.replay()
+            )
+            for trial in stored
+        ]
         curves = getattr(self.evaluator, "daily_returns", None)
         if curves is None or not initial:
             returns = np.empty((0, 0))
@@ -319,43 +364,3 @@ class _Study:
         readonly(kept)
         numbers = [t.number for t, fine in zip(initial, good, strict=False) if fine]
         return kept, tuple(numbers)
-
-
-def trials_table(trials: Sequence[Trial]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The deterministic columns of all trials, and the volatile ones apart."""
-    import pandas as pd
-
-    names = sorted({name for trial in trials for name in trial.params})
-    columns: dict[str, list[Any]] = {
-        "number": [t.number for t in trials],
-        "generation": [t.generation for t in trials],
-        "phase": [t.phase for t in trials],
-        **{f"param_{name}": [t.params.get(name) for t in trials] for name in names},
-        "status": [_status(t.score) for t in trials],
-        "stage": [0 if t.score.stage is None else t.score.stage for t in trials],
-        "value": [t.score.value for t in trials],
-        "error": [t.score.error for t in trials],
-        "revealed": [t.score.revealed for t in trials],
-        "audit": [math.nan if t.score.audit is None else t.score.audit for t in trials],
-        "outcome": [t.score.outcome.name for t in trials],
-        "days": [int(t.score.blocks.n.sum()) for t in trials],
-        "n_trades": [int(t.score.blocks.trades.sum()) for t in trials],
-        "blocks": [fingerprint(t.score.blocks.to_bytes()) for t in trials],
-    }
-    volatile = {
-        "number": columns["number"],
-        "source": [t.score.source for t in trials],
-        "seconds": [t.seconds for t in trials],
-    }
-    return pd.DataFrame(columns), pd.DataFrame(volatile)
-
-
-def table_digest(table: pd.DataFrame) -> str:
-    """Digest of a trials table: column names, types of the values, values."""
-    return fingerprint([(str(name), table[name].tolist()) for name in table.columns])
-
-
-def _status(score: Score) -> str:
-    if not score.full:
-        return "stopped" if score.audit is None else "audited"
-    return "full" if math.isfinite(score.value) else "failed"

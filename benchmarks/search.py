@@ -1,0 +1,194 @@
+"""The search: evaluations per second with everything on, its own cost, workers, and a peer's search.
+
+    python benchmarks/search.py [FOLDER] [--trials N] [--peer-trials N] [--repeats N]
+
+FOLDER holds `bitfinex_BTCUSD_1m_*.csv.gz` files; without it a random walk of the same length serves.
+The work is ScoreThreshold with 8 parameters on about 800,000 bars, full evaluations only, sampler,
+cache (memory and file) and ledger on, bounds such that points make 300 to 500 trades. Every run
+has a folder of its own; the first run of each kind (imports, kernels) is not counted. The peer is
+Optuna's TPE over vectorbt's Rust engine, on the four of the parameters that vectorbt knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+
+import _contestants as contestants
+import engine as markets
+import numpy as np
+
+from ares.backtest.costs import Costs
+from ares.backtest.strategies import ScoreThreshold
+from ares.core.config import SearchConfig
+from ares.search import CachedBacktester, EngineEvaluator, ParallelBacktester, run_search
+
+BOUNDS = {
+    "enter": (0.30, 0.36),
+    "exit": (-0.2, 0.2),
+    "stop_loss": (0.01, 0.05, "log"),
+    "take_profit": (0.01, 0.1, "log"),
+    "max_hold": (200, 5000, "log"),
+    "cooldown": (0, 50),
+    "direction": ["long", "short", "both"],
+    "size": (0.5, 1.0),
+}
+LARGE = 512  # a generation of many workers
+
+
+class Prepared:
+    """Answers at once, with the scores of points that were run before: what is left is overhead."""
+
+    def __init__(self, engine, points):
+        self.problem = engine.problem
+        self._scores = engine.evaluate(points)
+
+    def evaluate(self, points, blocks=None, *, of=None):  # noqa: ARG002  # the protocol's
+        return [self._scores[i % len(self._scores)] for i in range(len(points))]
+
+
+def search(evaluator, space, trials, generation=64):
+    """Seconds of one search with cache and ledger on files of its own."""
+    config = SearchConfig(trials=trials, generation=generation, initial_samples=128)
+    with tempfile.TemporaryDirectory() as folder:
+        cached = CachedBacktester(inner=evaluator, store=Path(folder, "cache.sqlite"))
+        begun = time.perf_counter()
+        found = run_search(cached, space, config, seed=1, ledger=Path(folder, "ledger.sqlite"))
+        seconds = time.perf_counter() - begun
+        cached.close()
+    assert found.counts["full"] == trials
+    return seconds, found
+
+
+def throughput(engine, space, trials, repeats):
+    print(f"\nEverything on, {trials:,} full evaluations a search:")
+    search(engine, space, 256)
+    rates = {}
+    for threads in (1, 2):
+        for generation in (64, LARGE):
+            seconds = []
+            for _ in range(repeats):
+                with ParallelBacktester(threads, inner=engine) as workers:
+                    spent, found = search(workers, space, trials, generation)
+                seconds.append(spent)
+            trades = np.percentile(found.trials["n_trades"], [25, 50, 75])
+            rates[threads, generation] = trials / statistics.median(seconds)
+            print(
+                f"  {threads} thread(s), generations of {generation:3}:"
+                f" {rates[threads, generation]:7,.0f} a second"
+                f" ({trials / max(seconds):,.0f} to {trials / min(seconds):,.0f}),"
+                f" trades {trades[0]:.0f} / {trades[1]:.0f} / {trades[2]:.0f} (quartiles)"
+            )
+    return max(rates.values())
+
+
+def overhead(engine, space, trials, repeats):
+    points = [space.normalise({"enter": 0.3 + 0.001 * i, "exit": 0.0}) for i in range(50)]
+    stub = Prepared(engine, points)
+    search(stub, space, 256)
+    each = statistics.median(search(stub, space, trials)[0] for _ in range(repeats)) / trials
+    print(
+        f"\nSampler, ledger and cache, without any backtest: {1e6 * each:.0f} us a trial,"
+        f" {100 * each / 1e-3:.1f} % of an evaluation of 1 ms"
+    )
+
+
+def evaluations(engine, space, repeats):
+    """The same generation of 512 points by one worker and by two, of each kind."""
+    rng = np.random.default_rng(3)
+    points = [
+        space.normalise(
+            {
+                "enter": rng.uniform(0.30, 0.36),
+                "exit": rng.uniform(-0.2, 0.2),
+                "stop_loss": rng.uniform(0.01, 0.05),
+                "take_profit": rng.uniform(0.01, 0.1),
+                "max_hold": int(rng.integers(200, 5000)),
+            }
+        )
+        for _ in range(LARGE)
+    ]
+    print(f"\nOne generation of {LARGE} points (no sampler, cache or ledger):")
+    times = {}
+    for kind, count in (("threads", 1), ("threads", 2), ("processes", 2), ("dask", 2)):
+        with ExitStack() as stack:
+            workers = ParallelBacktester(count, inner=engine, workers=kind)
+            stack.enter_context(workers)
+            first = workers.evaluate(points)  # imports, and the data travels
+            times[kind, count] = measured(workers, points, repeats)
+            assert first == engine.evaluate(points)
+        alone = times["threads", 1]
+        print(
+            f"  {count} {kind:9} {1e3 * times[kind, count] / LARGE:.3f} ms a point,"
+            f" x{alone / times[kind, count]:.2f}"
+        )
+
+
+def measured(workers, points, repeats):
+    seconds = []
+    for _ in range(max(repeats, 5)):
+        begun = time.perf_counter()
+        workers.evaluate(points)
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
+def peer(bars, score, trials):
+    """Trials per second of Optuna's TPE over vectorbt, one point after the other as its users do."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    work = contestants.Work(bars, score, ())
+
+    def objective(trial):
+        point = {
+            "enter": trial.suggest_float("enter", *BOUNDS["enter"]),
+            "exit": trial.suggest_float("exit", *BOUNDS["exit"]),
+            "stop_loss": trial.suggest_float("stop_loss", 0.01, 0.05, log=True),
+            "take_profit": trial.suggest_float("take_profit", 0.01, 0.1, log=True),
+        }
+        return float(contestants.vectorbt_score_each(work_of(work, point), 1)[0][0])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        study = optuna.create_study(
+            direction="maximize", sampler=optuna.samplers.TPESampler(seed=1)
+        )
+        study.optimize(objective, n_trials=3)
+        begun = time.perf_counter()
+        study.optimize(objective, n_trials=trials)
+    return trials / (time.perf_counter() - begun)
+
+
+def work_of(work, point):
+    return contestants.Work(work.bars, work.score, (point,))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--trials", type=int, default=8192)
+    parser.add_argument("--peer-trials", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    bars = markets.market(asked.folder, (2013, 2014, 2015))
+    score = contestants.smooth_score(len(bars))
+    strategy = ScoreThreshold(score)
+    space = strategy.space.with_bounds(BOUNDS)
+    engine = EngineEvaluator(bars, strategy, costs=Costs(0.0004, 0.0001))
+    best = throughput(engine, space, asked.trials, asked.repeats)
+    overhead(engine, space, asked.trials, asked.repeats)
+    evaluations(engine, space, asked.repeats)
+    theirs = peer(bars, score, asked.peer_trials)
+    print(
+        f"\nOptuna's TPE over vectorbt: {theirs:.1f} a second; ours are {best / theirs:,.0f} times as many"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a search maximises: one statistic of the pooled blocks of a run, and its standard error."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from ares.kernels.blocks import MEASURES
+from ares.kernels.compiling import compiled
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+SHARPE: Final = 0
+SORTINO: Final = 1
+TOTAL_RETURN: Final = 2
+CALMAR: Final = 3
+
+_SUM = MEASURES.index("sum")
+_SQUARES = MEASURES.index("sum_sq")
+_DOWNSIDE = MEASURES.index("downside_sq")
+_GROWTH = MEASURES.index("log_growth")
+_DRAWDOWN = MEASURES.index("drawdown")
+_TROUGH = MEASURES.index("trough")
+_PEAK = MEASURES.index("peak")
+NONE: Final = -1
+"""No block is left out."""
+
+_I = numba.types.Array(numba.int64, 1, "C", readonly=True)
+_RUN = numba.types.Array(numba.float64, 2, "C", readonly=True)
+_RUNS = numba.types.Array(numba.float64, 3, "C", readonly=True)
+
+
+@compiled(numba.float64(_RUN, numba.int64), allocates=False)
+def chained_drawdown(run: Floats, left_out: int) -> float:
+    """Largest fall of the daily marks over the chained blocks, as a fraction of their high."""
+    level = top = 1.0
+    worst = 0.0
+    for b in range(run.shape[1]):
+        if b == left_out:
+            continue
+        worst = max(worst, run[_DRAWDOWN, b], 1.0 - level * run[_TROUGH, b] / top)
+        top = max(top, level * run[_PEAK, b])
+        level *= math.exp(run[_GROWTH, b])
+    return worst
+
+
+@compiled(
+    numba.float64(numba.int64, _I, _RUN, numba.int64, numba.float64),
+    allocates=False,
+)
+def _statistic(kind: int, n: Ints, run: Floats, left_out: int, days_per_year: float) -> float:
+    """The statistic of all blocks but one; NaN where it is undefined."""
+    whole = days = total = squares = downside = growth = 0.0
+    for b in range(n.shape[0]):
+        whole += n[b]
+        if b != left_out:
+            days += n[b]
+            total += run[_SUM, b]
+            squares += run[_SQUARES, b]
+            downside += run[_DOWNSIDE, b]
+            growth += run[_GROWTH, b]
+    if kind == SHARPE:
+        centred = squares - total * total / days
+        if not centred > 1e-13 * squares:  # what rounding leaves of equal returns is 0
+            centred = 0.0
+        value = total / days / math.sqrt(centred / (days - 1.0)) * math.sqrt(days_per_year)
+    elif kind == SORTINO:
+        value = total / days / math.sqrt(downside / days) * math.sqrt(days_per_year)
+    elif kind == TOTAL_RETURN:
+        # Left-out samples are shorter: their growth is brought to the whole range.
+        value = math.expm1(growth * (whole / days))
+    else:
+        value = math.expm1(growth * days_per_year / days) / chained_drawdown(run, left_out)
+    return value if math.isfinite(value) else math.nan
+
+
+@compiled(numba.void(numba.int64, _I, _RUNS, numba.float64, numba.float64[:, ::1]), allocates=False)
+def pool(kind: int, n: Ints, runs: Floats, days_per_year: float, out: Floats) -> None:
+    """Statistic and jackknife standard error (Efron 1982) of each run, NaN where undefined.
+
+    Each run is summed alone and in order: its numbers do not depend on the others.
+
+    Args:
+        kind: SHARPE (annualised, of the pooled daily returns), SORTINO (the same with the downside
+            deviation), TOTAL_RETURN (of the whole range) or CALMAR (annual growth over the
+            largest drawdown of the daily marks).
+        n: Days of each block, shape (blocks,).
+        runs: `MEASURES` of each run, shape (runs, 7, blocks).
+        days_per_year: Of the calendar.
+        out: Becomes statistic and error, shape (runs, 2).
+    """
+    count = n.shape[0]
+    for i in range(runs.shape[0]):
+        run = runs[i]
+        out[i, 0] = _statistic(kind, n, run, NONE, days_per_year)
+        mean = 0.0
+        for b in range(count):
+            mean += _statistic(kind, n, run, b, days_per_year)
+        mean /= count
+        squares = 0.0
+        for b in range(count):
+            distance = _statistic(kind, n, run, b, days_per_year) - mean
+            squares += distance * distance
+        out[i, 1] = math.sqrt((count - 1) / count * squares) if count > 1 else math.nan

@@ -1,0 +1,261 @@
+"""The trials of a search for others: one table, a Parquet file, an Optuna study."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import numpy as np
+
+from ares.backtest.space import Categorical, Int
+from ares.core.errors import InputError
+from ares.core.identity import fingerprint
+from ares.kernels.blocks import MEASURES
+from ares.search.blocks import BlockResults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from ares.backtest.space import Parameter, ParameterSpace
+    from ares.search.ledger import Ledger
+
+_PREFIX: Final = "param_"
+_PAGE: Final = 4096
+_NUMBERS: Final = ("value", "error", "revealed", "audit")
+
+
+def trials_table(ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The deterministic columns of all trials, and the volatile ones apart.
+
+    `value` is -inf where a point has none; `error`, `revealed` and `audit` are NaN where they do
+    not apply; `stage` is 0 for a full result; `blocks` is a digest of the block results.
+    """
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {name: [] for name in (*_PLACE, *_DESCRIBED, *_VOLATILE)}
+    params: dict[str, list[Any]] = {}
+    for count, row in enumerate(map(_described, ledger.rows())):
+        for name, values in columns.items():
+            values.append(row[name])
+        for name in row["params"].keys() - params.keys():
+            params[name] = [None] * count
+        for name, values in params.items():
+            values.append(row["params"].get(name))
+    table = pd.DataFrame(
+        {
+            **{name: columns[name] for name in _PLACE},
+            **{f"{_PREFIX}{name}": params[name] for name in sorted(params)},
+            **{name: columns[name] for name in _DESCRIBED},
+        }
+    )
+    return table, pd.DataFrame({name: columns[name] for name in ("number", *_VOLATILE)})
+
+
+_PLACE: Final = ("number", "generation", "phase")
+_VOLATILE: Final = ("source", "seconds")
+_DESCRIBED: Final = (
+    "status", "stage", "value", "error", "revealed", "audit", "outcome", "days", "n_trades",
+    "blocks",
+)  # fmt: skip
+
+
+def _column(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows]
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the ledger in the words of the table."""
+    body = row["blocks"]
+    words = np.frombuffer(body, "<i8")
+    count = len(words) // (len(MEASURES) + 2)
+    row |= {name: math.nan if row[name] is None else row[name] for name in _NUMBERS}
+    stopped = row["stage"] is not None
+    full = "full" if math.isfinite(row["value"]) else "failed"
+    return row | {
+        "params": json.loads(row["params"]),
+        "status": ("stopped" if math.isnan(row["audit"]) else "audited") if stopped else full,
+        "stage": row["stage"] or 0,
+        "days": int(words[:count].sum()),
+        "n_trades": int(words[len(words) - count :].sum()),
+        "blocks": hashlib.blake2b(body, digest_size=16).hexdigest(),
+    }
+
+
+def table_digest(table: pd.DataFrame) -> str:
+    """Digest of a trials table: column names, types of the values, values."""
+    return fingerprint([(str(name), _content(table[name])) for name in table.columns])
+
+
+def _content(column: pd.Series[Any]) -> Any:
+    array = column.to_numpy()
+    if array.dtype.kind in "ifb":
+        return array
+    return json.dumps(column.tolist())
+
+
+def export_parquet(ledger: Ledger, path: str | Path) -> int:
+    """Write all trials with their block results to a Parquet file, a page at a time.
+
+    The columns are those of `trials_table` without the digest, then `source` and `seconds`, then
+    one list per measure of the blocks.
+
+    Returns:
+        How many trials were written.
+
+    Raises:
+        StoreError: the ledger cannot be read, or the file not be written.
+    """
+    from ares.store.atomic import write_atomic
+
+    types = _parameter_types(ledger)
+    write_atomic(path, lambda stream: _write_pages(ledger, types, stream))
+    return len(ledger)
+
+
+def _write_pages(ledger: Ledger, types: dict[str, type], stream: BinaryIO) -> None:
+    import pyarrow.parquet as pq
+
+    schema = _schema(types)
+    rows = ledger.rows()
+    with pq.ParquetWriter(stream, schema) as writer:
+        while page := list(itertools.islice(rows, _PAGE)):
+            writer.write_batch(_record_batch(page, types, schema))
+
+
+def _parameter_types(ledger: Ledger) -> dict[str, type]:
+    """The one type of each parameter's values; mixed ones are text."""
+    found: dict[str, set[type]] = {}
+    for row in ledger.rows():
+        for name, value in json.loads(row["params"]).items():
+            if value is not None:
+                found.setdefault(name, set()).add(type(value))
+            else:
+                found.setdefault(name, set())
+    single = {name: kinds.pop() if len(kinds) == 1 else kinds for name, kinds in found.items()}
+    return {
+        name: kind if isinstance(kind, type) else float if kind == {int, float} else str
+        for name, kind in sorted(single.items())
+    }
+
+
+def _schema(types: dict[str, type]) -> pa.Schema:
+    import pyarrow as pa
+
+    arrow = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    whole, number, text = pa.int64(), pa.float64(), pa.string()
+    return pa.schema(
+        [
+            ("number", whole),
+            ("generation", whole),
+            ("phase", text),
+            *((f"{_PREFIX}{name}", arrow[kind]) for name, kind in types.items()),
+            ("status", text),
+            ("stage", whole),
+            *((name, number) for name in _NUMBERS),
+            ("outcome", text),
+            ("days", whole),
+            ("n_trades", whole),
+            ("source", text),
+            ("seconds", number),
+            ("block_days", pa.list_(whole)),
+            *((f"block_{name}", pa.list_(number)) for name in MEASURES),
+            ("block_trades", pa.list_(whole)),
+        ]
+    )
+
+
+def _record_batch(
+    page: list[dict[str, Any]], types: dict[str, type], schema: pa.Schema
+) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    blocks = [BlockResults.from_bytes(row["blocks"]) for row in page]
+    rows = list(map(_described, page))
+    columns: dict[str, list[Any]] = {name: _column(rows, name) for name in schema.names[:3]}
+    for name, kind in types.items():
+        values = [row["params"].get(name) for row in rows]
+        columns[f"{_PREFIX}{name}"] = [None if value is None else kind(value) for value in values]
+    for name in schema.names:
+        if not name.startswith("block_") and name not in columns:
+            columns[name] = _column(rows, name)
+    columns["block_days"] = [one.n for one in blocks]
+    columns["block_trades"] = [one.trades for one in blocks]
+    for at, name in enumerate(MEASURES):
+        columns[f"block_{name}"] = [one.measures[at] for one in blocks]
+    return pa.RecordBatch.from_pydict(columns, schema=schema)
+
+
+def to_optuna(
+    trials: pd.DataFrame,
+    space: ParameterSpace,
+    *,
+    storage: Any = None,
+    name: str | None = None,
+) -> Any:
+    """The trials of a search as an Optuna study, for its plots and its dashboard.
+
+    Full trials are complete, stopped ones pruned with their revealed value at their stage, and
+    those without a score failed.
+
+    Args:
+        trials: `SearchResult.trials`, or a run's `trials.parquet`.
+        space: What was searched.
+        storage: As in `optuna.create_study`; None keeps the study in memory.
+        name: Name of the study.
+
+    Raises:
+        InputError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError(
+            "this export needs Optuna", remedy="pip install 'ares-trainer[optuna]'"
+        ) from error
+    study = optuna.create_study(direction="maximize", storage=storage, study_name=name)
+    distributions = {n: _distribution(p) for n, p in space.parameters.items()}
+    study.add_trials(_frozen(trials, distributions))
+    return study
+
+
+def _distribution(parameter: Parameter) -> Any:
+    from optuna import distributions as known
+
+    if isinstance(parameter, Categorical):
+        return known.CategoricalDistribution(parameter.choices)
+    kind = known.IntDistribution if isinstance(parameter, Int) else known.FloatDistribution
+    return kind(parameter.low, parameter.high, log=parameter.log)
+
+
+def _frozen(trials: pd.DataFrame, distributions: dict[str, Any]) -> Iterable[Any]:
+    from optuna.trial import TrialState, create_trial
+
+    states = {
+        "full": TrialState.COMPLETE,
+        "failed": TrialState.FAIL,
+        "stopped": TrialState.PRUNED,
+        "audited": TrialState.PRUNED,
+    }
+    for row in _records(trials):
+        state = states[row["status"]]
+        stopped = state is TrialState.PRUNED
+        yield create_trial(
+            state=state,
+            value=row["value"] if state is TrialState.COMPLETE else None,
+            params={n: row[f"{_PREFIX}{n}"] for n in distributions},
+            distributions=distributions,
+            intermediate_values={row["stage"]: row["revealed"]} if stopped else {},
+            user_attrs={n: row[n] for n in ("phase", "generation", "outcome", "n_trades")},
+        )
+
+
+def _records(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    columns = {str(name): table[name].tolist() for name in table.columns}
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))

@@ -1,0 +1,118 @@
+"""A search gives the same bytes whatever switches are on, and whenever it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.laws]
+
+SEARCH = ("--strategy", "rsi_reversion", "--trials", "256", "--seed", "5")
+CACHING = "computational_optimization.caching."
+SWITCHES = {
+    "two workers": ("-j", "2"),
+    "no workers": ("--set", "enhanced_training_manager.enable_parallelization=false"),
+    "no cache": ("--set", f"{CACHING}enabled=false"),
+    "a cache of one entry": ("--set", f"{CACHING}max_cache_size=1"),
+    "no memory management": ("--set", "enhanced_training_manager.enable_memory_management=false"),
+    "a small budget": ("--memory", "2GiB"),
+    "another hash seed": ("--debug",),
+}
+HASHED = ("trials.parquet", "params.json", "config.toml")
+
+
+def command(home: Path, *arguments: str) -> list[str]:
+    return [
+        sys.executable, "-m", "ares.ares_launcher", "optimize", "--home", str(home), "--json",
+        *arguments,
+    ]  # fmt: skip
+
+
+def environment(hash_seed: str = "0") -> dict[str, str]:
+    return {**os.environ, "PYTHONHASHSEED": hash_seed, "COLUMNS": "80"}
+
+
+def optimize(home: Path, *arguments: str, hash_seed: str = "0") -> dict[str, bytes]:
+    """The hashed files of the run that the command publishes."""
+    done = subprocess.run(
+        command(home, *arguments),
+        env=environment(hash_seed), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    files = {name: Path(answer["run_dir"], name).read_bytes() for name in HASHED}
+    return files | {"digest": answer["trials_digest"].encode()}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return optimize(tmp_path_factory.mktemp("plain"), *SEARCH, "-j", "1")
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_no_switch_changes_a_byte(expected: dict[str, bytes], tmp_path: Path, switch: str) -> None:
+    assert optimize(tmp_path, *SEARCH, *SWITCHES[switch], hash_seed="7") == expected
+
+
+def test_a_warm_cache_changes_no_byte(expected: dict[str, bytes], tmp_path: Path) -> None:
+    assert [optimize(tmp_path, *SEARCH) for _ in range(2)] == [expected, expected]
+
+
+SCRIPT = """
+import sys
+from ares.search import EngineEvaluator, ParallelBacktester, run_search
+from ares.backtest.strategies import RsiReversion
+from ares.core.config import SearchConfig
+from ares.market.sources import resolve
+
+engine = EngineEvaluator(resolve("IXIC", "nasdaq", "1d", data=None), RsiReversion())
+said = []
+
+def progress(now):
+    if not now.resumed and not said:
+        said.append(print("searching", flush=True))
+
+with ParallelBacktester(2, inner=engine) as workers:
+    found = run_search(
+        workers, RsiReversion.space, SearchConfig(trials=6000, generation=16), seed=5,
+        ledger=sys.argv[1], progress=progress,
+    )
+print(found.trials_digest, found.best, found.score.value)
+"""
+
+
+def start(ledger: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(ledger)],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(ledger: Path) -> str:
+    out, errors = (process := start(ledger)).communicate()
+    assert process.returncode == 0, errors
+    return out.splitlines()[-1]
+
+
+def test_twenty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
+    """One search, killed again and again, whatever it is doing."""
+    plain = finish(tmp_path / "plain.sqlite")
+    chance, sizes = random.Random(0), []
+    killed = tmp_path / "killed.sqlite"
+    for _ in range(20):
+        with start(killed) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "searching\n"
+            time.sleep(chance.uniform(0.0, 0.06))
+            process.send_signal(signal.SIGKILL)
+        sizes.append(sum(path.stat().st_size for path in tmp_path.glob("killed.sqlite*")))
+    assert len(set(sizes)) > 10, "the kills must hit a search that runs"
+    assert finish(killed) == plain
