@@ -102,7 +102,7 @@ class Cluster:
         """Threads of its workers."""
         return self.pool.size
 
-    def submit(self, task: Task, *, carry: bool, worker: str) -> Future[Need | Answer]:
+    def submit(self, task: Task, *, carry: bool, worker: str) -> Future[bytes]:
         """Data goes to the worker that asked for it."""
         return self.pool.submit_task(task, self.cargo if carry else None, worker)
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import ConfigError
 from ares.search.processes import refuse_in_import
-from ares.search.worker import here, work
+from ares.search.worker import here, packed, unpacked, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from ares.search.worker import Answer, Cargo, Need, Task
+    from ares.search.worker import Cargo, Task
 
 _START_SECONDS: Final = 60
 _COUNT_SECONDS: Final = 1.0
@@ -101,9 +101,7 @@ class DaskPool(Executor):
         future: Future[Any] = self._executor.submit(function, *args, **options)
         return future
 
-    def submit_task(
-        self, task: Task, cargo: Cargo | None, worker: str = ""
-    ) -> Future[Need | Answer]:
+    def submit_task(self, task: Task, cargo: Cargo | None, worker: str = "") -> Future[bytes]:
         """Do a task; with its cargo at the worker of that address, if that one is still there."""
         import dask
 
@@ -111,8 +109,8 @@ class DaskPool(Executor):
         if cargo is not None:
             self.sent += 1
         with dask.config.set(_ANY_SIZE):
-            future: Future[Need | Answer] = self._executor.submit(
-                _work, task, cargo, retries=0, **where
+            future: Future[bytes] = self._executor.submit(
+                _work, packed((task, cargo)), retries=0, **where
             )
         return future
 
@@ -165,8 +163,10 @@ class DaskPool(Executor):
             ) from error
 
 
-def _work(task: Task, cargo: Cargo | None) -> Need | Answer:
-    return work(task, cargo, _address)
+def _work(body: bytes) -> bytes:
+    # As bytes both ways: Dask would look at every parameter of every point.
+    task, cargo = unpacked(body)
+    return packed(work(task, cargo, _address))
 
 
 def _address() -> str:

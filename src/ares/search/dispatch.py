@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeAlias
 
 from ares.core.errors import AresError
-from ares.search.worker import Answer, Need
+from ares.search.worker import Answer, Need, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +49,11 @@ class Crew(Protocol):
     def blames(self) -> bool:
         """Whether a death names the chunk that ran; else accused chunks run one by one, alone."""
 
-    def submit(self, task: Task, *, carry: bool, worker: str) -> Future[Need | Answer]:
-        """Start a task; with its data, where `carry`, and then at `worker`, if that can be chosen."""
+    def submit(self, task: Task, *, carry: bool, worker: str) -> Future[Any]:
+        """Start a task; with its data, where `carry`, and then at `worker`, if that can be chosen.
+
+        It answers `Need` or `Answer`, maybe packed.
+        """
 
     def fate(self, error: BaseException) -> Fate:
         """What an error of a task, or of submitting one, means."""
@@ -139,7 +142,7 @@ class Dispatch:
         self._next = 0
         self._again: deque[_Chunk] = deque()
         self._accused: deque[_Chunk] = deque()
-        self._flying: dict[Future[Need | Answer], _Chunk] = {}
+        self._flying: dict[Future[Any], _Chunk] = {}
         self._errors: dict[int, Exception] = {}
         self._lacking: dict[str, None] = {}
         self._answered = False
@@ -224,9 +227,10 @@ class Dispatch:
         most = self._pace.size(self._target)
         return max(1, min(most, share), most // _LEAST_SHARE)
 
-    def _land(self, future: Future[Need | Answer], chunk: _Chunk) -> None:
+    def _land(self, future: Future[Any], chunk: _Chunk) -> None:
         try:
-            answer = future.result()
+            found = future.result()
+            answer: Need | Answer = unpacked(found) if isinstance(found, bytes) else found
         except Exception as error:  # noqa: BLE001  # pools break in many ways
             if self.crew.fate(error) != "died":
                 self._lose(error, chunk)

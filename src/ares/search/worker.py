@@ -109,7 +109,7 @@ class Cargo:
         Raises:
             Exception: whatever its parts raise where they cannot be packed.
         """
-        body = bytes(ForkingPickler.dumps(evaluator))
+        body = packed(evaluator)
         problem = problem_of(evaluator)
         digest = hashlib.blake2b(body, digest_size=20).hexdigest()
         return Cargo(digest, body, code_digest(), None if problem is None else problem.identity)
@@ -126,7 +126,7 @@ class Cargo:
                 where=f"worker {here()}",
                 remedy="Install the same environment there (requirements.lock pins it).",
             )
-        evaluator: BacktestEvaluator = ForkingPickler.loads(self.body)
+        evaluator: BacktestEvaluator = unpacked(self.body)
         problem = problem_of(evaluator)
         if problem is not None and problem.identity != self.identity:
             raise InputError(
@@ -161,6 +161,16 @@ class _Shelf:
 
 
 _shelf: Final = _Shelf()
+
+
+def packed(value: Any) -> bytes:
+    """A value on its way between processes of one search."""
+    return bytes(ForkingPickler.dumps(value))
+
+
+def unpacked(body: bytes) -> Any:
+    """Inverse of `packed`."""
+    return ForkingPickler.loads(body)
 
 
 def here() -> str:
@@ -205,7 +215,7 @@ def answer(task: Task, evaluator: Any, worker: str = "") -> Answer:
 def _sendable(error: Exception) -> Exception:
     """The error, or what it says, where it cannot travel."""
     try:
-        ForkingPickler.loads(ForkingPickler.dumps(error))
+        unpacked(packed(error))
     except Exception:  # noqa: BLE001  # exceptions of users may refuse in any way
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
