@@ -61,6 +61,11 @@ class Raising(Plain):
             raise ValueError(f"odd: {params['fast']}")
 
 
+def growth(blocks, days_per_year):
+    """An objective of the user's."""
+    return float(blocks.log_growth.sum()) * days_per_year
+
+
 def engine_of(bars, name, **settings):
     """The plain engine with a strategy of this file."""
     from ares.backtest.costs import Costs

@@ -252,3 +252,15 @@ def test_a_pool_that_was_shut_down_has_no_processes():
     with ProcessPool(1) as pool:
         pid = pool.submit(os.getpid).result()
     assert pool.pids == [] or not psutil.pid_exists(pid)
+
+
+def test_an_objective_in_a_file_of_the_users_runs_in_processes(cyclic, many, pool):
+    from ares.backtest.strategies import SmaCross
+    from ares.search import EngineEvaluator, Objective
+    from ares.search.user_objective import load_objective
+
+    statistic = load_objective(f"{risky_strategies.__file__}:growth")
+    engine = EngineEvaluator(cyclic, SmaCross(), objective=Objective(statistic))
+    parallel = ParallelBacktester(2, executor=pool, inner=engine)
+    assert values(parallel.evaluate(many)) == values(engine.evaluate(many))
+    assert parallel.stats()["fallbacks"] == []

@@ -11,13 +11,16 @@ import hashlib
 import logging
 import os
 import platform
+import sys
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from ares.backtest.user import import_file
 from ares.core.environment import code_digest, environment_salt
 from ares.core.errors import AresError, InputError
 from ares.search.evaluator import problem_of
@@ -95,12 +98,14 @@ class Cargo:
         body: The evaluator.
         code: Digest of the code of Ares and its libraries that the worker must have, too.
         identity: Of the problem, with the files of a user's strategy; None: it has none.
+        objective: File of a user's objective, and the digest of it; None: it has none.
     """
 
     digest: str
     body: bytes
     code: str
     identity: str | None
+    objective: tuple[str, str] | None = None
 
     @staticmethod
     def of(evaluator: BacktestEvaluator) -> Cargo:
@@ -111,8 +116,12 @@ class Cargo:
         """
         body = packed(evaluator)
         problem = problem_of(evaluator)
-        digest = hashlib.blake2b(body, digest_size=20).hexdigest()
-        return Cargo(digest, body, code_digest(), None if problem is None else problem.identity)
+        digest = _digest(body)
+        if problem is None:
+            return Cargo(digest, body, code_digest(), None)
+        source = _user_file(problem.objective.statistic)
+        objective = None if source is None else (str(source), _digest(source.read_bytes()))
+        return Cargo(digest, body, code_digest(), problem.identity, objective)
 
     def unpack(self) -> BacktestEvaluator:
         """The evaluator, in the process of a worker.
@@ -126,6 +135,8 @@ class Cargo:
                 where=f"worker {here()}",
                 remedy="Install the same environment there (requirements.lock pins it).",
             )
+        if self.objective is not None:
+            self._import_objective(Path(self.objective[0]))
         evaluator: BacktestEvaluator = unpacked(self.body)
         problem = problem_of(evaluator)
         if problem is not None and problem.identity != self.identity:
@@ -136,6 +147,27 @@ class Cargo:
                 remedy="Its file, or one that it imports, was changed or is another there.",
             )
         return evaluator
+
+    def _import_objective(self, file: Path) -> None:
+        if not file.is_file() or self.objective != (str(file), _digest(file.read_bytes())):
+            raise InputError(
+                "an objective's file must be the same in every worker",
+                where=str(file),
+                remedy="Workers on other machines need it at this path.",
+            )
+        import_file(file)
+
+
+def _user_file(function: Any) -> Path | None:
+    """The file of a user's function that is no importable module's."""
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    if module is None or not module.__name__.startswith("ares_user_"):
+        return None
+    return Path(str(module.__file__))
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=20).hexdigest()
 
 
 @dataclass
