@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ares.core.config import Config
     from ares.market.bars import Bars
     from ares.search.objective import Objective
+    from ares.search.pools import Workers
 
 __all__ = [
     "AdaptiveSampler",
@@ -157,6 +158,13 @@ class EnhancedTrainingManagerOptimized:
         return (options.max_workers or processors()) if on else 1
 
     @property
+    def workers(self) -> Workers:
+        """What the workers are: threads where parallelization is switched off."""
+        options = self.config.computational_optimization.parallelization
+        on = self.config.enhanced_training_manager.enable_parallelization and options.enabled
+        return options.workers if on else "threads"
+
+    @property
     def caching(self) -> bool:
         """Whether both switches of caching are on."""
         options = self.config.computational_optimization.caching
@@ -228,7 +236,11 @@ class EnhancedTrainingManagerOptimized:
             objective=objective or objective_of(self.config.search),
             n_blocks=self.config.search.blocks,
         )
-        self._workers = ParallelBacktester(self.jobs, inner=engine) if self.jobs > 1 else None
+        if self.jobs > 1 or self.workers != "threads":
+            options = self.config.computational_optimization.parallelization
+            self._workers = ParallelBacktester(
+                self.jobs, inner=engine, workers=self.workers, scheduler=options.scheduler
+            )
         inner: Any = self._workers or engine
         self.cached_backtester = CachedBacktester(
             bars,

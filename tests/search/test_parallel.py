@@ -1,6 +1,6 @@
-import multiprocessing
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.thread import BrokenThreadPool
 
 import numpy as np
 import pytest
@@ -25,37 +25,33 @@ def test_the_number_of_workers_shapes_no_result(engine, points, workers):
         assert parallel.stats()["fallbacks"] == []
 
 
+class Backwards(Executor):
+    """One thread that takes the newest task first, after a pause in which more come in."""
+
+    def __init__(self):
+        self.tasks = []
+        self.order = []
+        self.thread = ThreadPoolExecutor(1)
+
+    def submit(self, function, /, *args, **options):
+        future = Future()
+        self.tasks.append((future, function, args))
+        self.thread.submit(self.run)
+        return future
+
+    def run(self):
+        time.sleep(0.01)
+        future, function, args = self.tasks.pop()
+        self.order.append(args[0].points[0]["fast"])
+        future.set_result(function(*args))
+
+
 def test_results_come_in_the_order_of_the_points_whoever_finishes_first(engine, points):
-    class Backwards(Executor):
-        """Runs everything when the first result is asked for, the last task first."""
-
-        def __init__(self):
-            self.tasks = []
-
-        def submit(self, function, /, *args, **options):
-            future = Future()
-            self.tasks.append((future, function, args))
-            future.result = lambda timeout=None: self._result(future)
-            return future
-
-        def _result(self, future):
-            while self.tasks:
-                done, function, args = self.tasks.pop()
-                done.set_result(function(*args))
-            return Future.result(future)
-
-    parallel = ParallelBacktester(3, executor=Backwards(), inner=engine)
+    pool = Backwards()
+    parallel = ParallelBacktester(3, executor=pool, inner=engine, chunk_seconds=0)
     assert values(parallel.evaluate(points)) == values(engine.evaluate(points))
-    assert parallel.stats()["chunks"] > 1
-
-
-@pytest.mark.slow
-def test_spawned_processes_give_the_same_results(engine, points):
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        parallel = ParallelBacktester(1, executor=pool, inner=engine)
-        assert values(parallel.evaluate(points)) == values(engine.evaluate(points))
-        assert parallel.stats()["fallbacks"] == []
+    pool.thread.shutdown()
+    assert pool.order != sorted(pool.order)
 
 
 class Breaking(ThreadPoolExecutor):
@@ -66,7 +62,7 @@ class Breaking(ThreadPoolExecutor):
     def submit(self, function, /, *args, **options):
         self.count += 1
         if self.count >= 3:
-            raise BrokenProcessPool("a worker died")
+            raise BrokenThreadPool("no threads left")
         return super().submit(function, *args, **options)
 
 
@@ -76,7 +72,8 @@ def test_a_broken_pool_is_one_warning_and_serial_work(engine, points, caplog):
         for _ in range(2):
             assert values(parallel.evaluate(points)) == values(engine.evaluate(points))
     assert len(parallel.stats()["fallbacks"]) == 1
-    assert "a worker died" in caplog.text
+    assert parallel.stats()["workers"] == 1
+    assert "no threads left" in caplog.text
     assert len(caplog.records) == 1
     assert CachedBacktester(inner=parallel).stats()["fallbacks"] == parallel.stats()["fallbacks"]
 
@@ -119,5 +116,7 @@ def test_a_batch_uses_the_rules_of_its_inner_evaluator(engine, points, cyclic, m
 def test_arguments_are_checked():
     with pytest.raises(ConfigError, match="n_workers"):
         ParallelBacktester(0)
+    with pytest.raises(ConfigError, match="threads, processes, dask"):
+        ParallelBacktester(workers="fork")
     with pytest.raises(InputError, match="inner"):
         ParallelBacktester(1).evaluate([{}])

@@ -43,10 +43,19 @@ class UserStrategy:
     Attributes:
         inner: The instance of the user's class.
         path: Its source file.
+        source: Digest of that file as it was loaded.
     """
 
     inner: Any
     path: Path
+    source: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is no importable module's: another process loads the file, then the settings.
+        return _reload, (str(self.path), type(self.inner).__name__, self.source), vars(self.inner)
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        vars(self.inner).update(settings)
 
     @property
     def name(self) -> str:
@@ -134,6 +143,7 @@ def load_strategy(spec: str) -> Strategy:
             value=file,
             remedy="Check the path and its spelling.",
         )
+    source = _digest(path)
     module = run_guarded(path, "import", lambda: import_file(path))
     found = getattr(module, name, None)
     if not isinstance(found, type) or found.__module__.partition(".")[0] == "ares":
@@ -145,9 +155,30 @@ def load_strategy(spec: str) -> Strategy:
             remedy=f"Did you mean {near[0]}?" if near else "It has no class of its own.",
         )
     inner = run_guarded(path, f"{name}()", found, line=_first_line(found, "__init__", path))
-    strategy = UserStrategy(inner, path)
+    strategy = UserStrategy(inner, path, source)
     _check_shape(strategy)
     return strategy
+
+
+def _reload(path: str, name: str, source: str) -> Strategy:
+    """A user's strategy in another process.
+
+    Raises:
+        InputError: the file is missing there, or is not the one that was sent for.
+    """
+    file = Path(path)
+    if not file.is_file() or _digest(file) != source:
+        raise InputError(
+            "a strategy's file must be the same in every worker",
+            value="missing" if not file.is_file() else "changed since it was loaded",
+            where=path,
+            remedy="Start anew after changing it; workers on other machines need it at this path.",
+        )
+    return load_strategy(f"{path}:{name}")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=20).hexdigest()
 
 
 def _refuse_spec(spec: str, plain: str) -> NoReturn:

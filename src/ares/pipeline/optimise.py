@@ -133,8 +133,11 @@ def _stack_of(
         n_blocks=config.blocks,
         start=start,
     )
-    if tools.jobs > 1:
-        evaluator = stack.enter_context(ParallelBacktester(tools.jobs, inner=evaluator))
+    if tools.jobs > 1 or tools.pool is not None:
+        pool = None if tools.pool is None else tools.pool.get()
+        evaluator = stack.enter_context(
+            ParallelBacktester(tools.jobs, executor=pool, inner=evaluator)
+        )
     if tools.cache_path is not None:
         cached = CachedBacktester(
             inner=evaluator, max_cache_size=tools.cache_size, store=tools.cache_path

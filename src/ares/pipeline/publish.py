@@ -22,6 +22,7 @@ from ares.pipeline.runlog import RunLog
 from ares.pipeline.summaries import iso, plain
 from ares.pipeline.values import Tools
 from ares.report.page import render_run
+from ares.search.pools import SharedPool
 from ares.store.atomic import sweep_orphans
 from ares.store.history import History
 from ares.store.locks import FileLock
@@ -105,6 +106,11 @@ class Session:
             progress=progress,
             note=self.note,
             memory=self.memory if toolkit.memory_management else None,
+            pool=SharedPool.of(
+                toolkit.workers,
+                toolkit.jobs,
+                toolkit.config.computational_optimization.parallelization.scheduler,
+            ),
         )
         self._fresh = fresh
         self._lock = FileLock(self.folder.with_suffix(".lock"))
@@ -135,6 +141,8 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.tools.pool is not None:
+            self.tools.pool.close()
         self._log.close()
         self._lock.release()
 

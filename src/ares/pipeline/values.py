@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ares.market.bars import Bars, Holdout
     from ares.market.memory import MemoryManager
     from ares.model.trading_model import TradingModel
+    from ares.search.pools import SharedPool
     from ares.validate.evidence import Evidence
     from ares.validate.walk_forward import OutOfSample, WindowResult
 
@@ -210,6 +211,7 @@ class Tools(Volatile):
         progress: Called with (what, done, total).
         note: Called with every fallback taken.
         memory: What keeps the memory budget, by evicting caches; None: nothing does.
+        pool: Workers outside this process, shared by all searches; None: threads, or none.
     """
 
     jobs: int
@@ -219,3 +221,4 @@ class Tools(Volatile):
     progress: Callable[[str, int, int], None]
     note: Callable[[str], None]
     memory: MemoryManager | None = None
+    pool: SharedPool | None = None
