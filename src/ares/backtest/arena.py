@@ -20,7 +20,6 @@ from ares.kernels.index import extremes
 from ares.market.bars import Bars
 
 if TYPE_CHECKING:
-
     from ares.backtest.batch import SignalBatch
 
 ATR_PERIOD: Final = 14
