@@ -146,7 +146,7 @@ STOPS = {"stop_loss": (0.005, 0.2, "log"), "take_profit": (0.005, 0.5, "log")}
 GUARDS = {"direction": ["long", "short", "both"], **STOPS, "stop_unit": ["fraction", "atr"]}
 
 
-def sma_cross(folder, instance):
+def sma_cross(folder, _instance):
     """SmaCross with stops and sides on hourly BTC/USD of 2015: six parameters."""
     from ares.backtest.strategies import SmaCross
 
@@ -173,7 +173,7 @@ def score_threshold(folder, instance):
     return _backtest(folder, "BTCUSD", 2015, ScoreThreshold(score), bounds)
 
 
-def donchian(folder, instance):
+def donchian(folder, _instance):
     """Held out: DonchianBreakout with stops and sides on hourly ETH/USD of 2016: seven parameters."""
     from ares.backtest.strategies import DonchianBreakout
 

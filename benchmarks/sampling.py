@@ -4,7 +4,7 @@
                                   [--only NAME ...] [--samplers NAME ...]
 
 FOLDER holds `bitfinex_*_1m_*.csv.gz` files; without it only the synthetic landscapes are searched.
-Random, Sobol and Ares are asked in generations of 64. Optuna's samplers are asked and told one by
+Ares is asked as a search does by default: 64 Sobol points, then generations of 16. Optuna's samplers are asked and told one by
 one, which is the most they can learn; a point that breaks a constraint is told as pruned and is
 not counted, so that the whole budget goes to points that can be evaluated. TPE is run as it comes
 (multivariate); CMA-ES `with_margin` for whole numbers, and with TPE for the categories it lacks.
@@ -28,10 +28,13 @@ import numpy as np
 SAMPLERS = ("ares", "random", "sobol", "tpe", "cma-es")
 
 
-def ares_points(space, seed, values, budget, initial=128, generation=64):
-    from ares.search import AdaptiveSampler
+def ares_points(space, seed, values, budget):
+    from ares.core.config import SearchConfig
+    from ares.search.samplers import sampler_of
 
-    sampler = AdaptiveSampler(initial, space=space, seed=seed, generation=generation)
+    config = SearchConfig()
+    initial, generation = config.initial_samples, config.generation
+    sampler = sampler_of(config, space, seed)
     found = []
     while len(found) < budget:
         # As a study asks: the Sobol points end a generation.

@@ -106,7 +106,7 @@ def choose(
 
 
 @compiled(numba.void(_F2, _F2, _O2), allocates=False)
-def _alike(rows, columns, out):  # type: ignore[no-untyped-def]
+def _alike(rows: Float64Array, columns: Float64Array, out: Float64Array) -> None:
     """Likeness of each row (n, d) with each column (d, m)."""
     n, d = rows.shape
     m = columns.shape[1]
@@ -126,7 +126,9 @@ def _alike(rows, columns, out):  # type: ignore[no-untyped-def]
 
 
 @compiled(numba.void(_O1, _F2, _F1, numba.int64, numba.int64), allocates=False, inlined=True)
-def _subtract(line, rows, factors, count, first):  # type: ignore[no-untyped-def]
+def _subtract(
+    line: Float64Array, rows: Float64Array, factors: Float64Array, count: int, first: int
+) -> None:
     """From `line` the first `count` rows from column `first` on, each by its factor.
 
     Four rows at a time: the loop is bound by memory.
@@ -148,7 +150,7 @@ def _subtract(line, rows, factors, count, first):  # type: ignore[no-untyped-def
 
 
 @compiled(numba.void(_O2))
-def _factor(a):  # type: ignore[no-untyped-def]
+def _factor(a: Float64Array) -> None:
     """Cholesky's factor U, A = U'U, in the place of the upper half of A."""
     n = len(a)
     factors = np.empty(n)
@@ -163,7 +165,7 @@ def _factor(a):  # type: ignore[no-untyped-def]
 
 
 @compiled(numba.void(_F2, _O2))
-def _forward(upper, b):  # type: ignore[no-untyped-def]
+def _forward(upper: Float64Array, b: Float64Array) -> None:
     """U^-T b in the place of the first n rows of b (n or more, m)."""
     n = len(upper)
     factors = np.empty(n)
@@ -178,7 +180,7 @@ def _forward(upper, b):  # type: ignore[no-untyped-def]
 
 
 @compiled(numba.void(_F2, _O1), allocates=False)
-def _backward(upper, b):  # type: ignore[no-untyped-def]
+def _backward(upper: Float64Array, b: Float64Array) -> None:
     """U^-1 b in the place of b (n,)."""
     n = len(upper)
     for k in range(n - 1, -1, -1):
@@ -189,7 +191,7 @@ def _backward(upper, b):  # type: ignore[no-untyped-def]
 
 
 @compiled(numba.void(_F2, _F1, _F2, _O1))
-def _mean(x, weights, columns, out):  # type: ignore[no-untyped-def]
+def _mean(x: Float64Array, weights: Float64Array, columns: Float64Array, out: Float64Array) -> None:
     n, d = x.shape
     m = columns.shape[1]
     far = np.empty(m)
@@ -207,7 +209,7 @@ def _mean(x, weights, columns, out):  # type: ignore[no-untyped-def]
 
 
 @compiled(numba.float64(_F2, _F2, _F1, numba.float64))
-def _likelihood(x, columns, y, noise):  # type: ignore[no-untyped-def]
+def _likelihood(x: Float64Array, columns: Float64Array, y: Float64Array, noise: float) -> float:
     n = len(y)
     a = np.empty((n, n))
     b = np.empty((n, 1))
@@ -229,9 +231,19 @@ def _likelihood(x, columns, y, noise):  # type: ignore[no-untyped-def]
         _F2, _F1, _F2, _F2, _O2, numba.float64, numba.float64, _F1, numba.int64[::1]
     )
 )  # fmt: skip
-def _choose(upper, white, points, columns, across, variance, noise, boldness, picked):  # type: ignore[no-untyped-def]
+def _choose(
+    upper: Float64Array,
+    white: Float64Array,
+    points: Float64Array,
+    columns: Float64Array,
+    across: Float64Array,
+    variance: float,
+    noise: float,
+    boldness: Float64Array,
+    picked: Int64Array,
+) -> int:
     n = len(upper)
-    m, d = points.shape
+    m = len(points)
     mean = np.zeros(m)
     left = np.full(m, 1.0)
     free = np.ones(m, dtype=np.bool_)

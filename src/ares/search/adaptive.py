@@ -60,7 +60,7 @@ class AdaptiveSampler:
         *,
         space: ParameterSpace | None = None,
         seed: int = 0,
-        generation: int = 32,
+        generation: int = 16,
     ) -> None:
         if initial_samples < 1 or generation < 1:
             raise ConfigError(

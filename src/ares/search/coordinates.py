@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Hashable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -50,8 +51,8 @@ class Coordinates:
         self.owners = np.repeat(np.arange(len(widths)), widths)
         self._template = dict.fromkeys(sorted(space.parameters))
         self._template.update(self._fixed)
-        self._codes = [
-            {(type(c), c): at for at, c in enumerate(d.choices) if isinstance(c, _PLAIN)}
+        self._codes: list[dict[tuple[type, Any], int] | None] = [
+            {(type(c), c): at for at, c in enumerate(d.choices)}
             if isinstance(d, Categorical)
             else None
             for d in self._dimensions
@@ -124,7 +125,7 @@ class Coordinates:
                 raise ParameterError("every searched parameter needs a value", where=name)
             value = point[name]
             kind = type(value)
-            if codes is not None and kind in _PLAIN and (kind, value) in codes:
+            if codes is not None and isinstance(value, Hashable) and (kind, value) in codes:
                 values.append(codes[kind, value])
             elif kind is (float if isinstance(dimension, Float) else int) and codes is None:
                 values.append(value + 0)  # -0.0 becomes 0.0
@@ -180,6 +181,8 @@ class Coordinates:
         dimension = self._dimensions[index]
         if isinstance(dimension, Float):
             low, high = float(dimension.low), float(dimension.high)
+            if unit in (0.0, 1.0):
+                return (high if unit else low) + 0.0  # exp(log(low)) is not always low
             value = _stretched(unit, low, high) if dimension.log else low + unit * (high - low)
             return min(max(value, low), high) + 0.0
         size = self.size(index)
@@ -200,9 +203,6 @@ class Coordinates:
         else:
             share = _share(value + 0.5, dimension.low, dimension.high + 1, log=dimension.log)
         return min(max(share, 0.0), 1.0)
-
-
-_PLAIN: Final = (int, float, str, bool, type(None))
 
 
 def _stretched(unit: float, low: float, high: float) -> float:

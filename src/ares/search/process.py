@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _SHRINKAGE: Final = 0.1  # of the covariance towards its diagonal
 _FLOOR: Final = 3.0  # worths below the median by more than so many (best - median) are one
-_EVALUATIONS: Final = 48  # of the likelihood in one fit
-_GROWTH: Final = 1.1  # the next fit comes when there are so many times more points
+_EVALUATIONS: Final = 24  # of the likelihood in one fit
+_GROWTH: Final = 1.2  # the next fit comes when there are so many times more points
 _NUGGET: Final = 1e-6
 # Priors of the logarithms: mean and deviation.
 _WEIGHT: Final = (math.log(10.0), 2.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import math
+import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -113,7 +114,7 @@ class OptunaSampler:
     Scores that were told go to Optuna in the order of asking when the next point is asked. A point
     that breaks a constraint is told as pruned, one that is known as its score, and another one is
     asked; Sobol points serve where `_TRIES` such trials were in vain. Stopped points are pruned at
-    their stage. CMA-ES starts from the best Sobol point; TPE takes the categories it lacks.
+    their stage. TPE takes the categories that CMA-ES lacks.
 
     Args:
         space: What to search.
@@ -209,7 +210,7 @@ class OptunaSampler:
         if stage is not None:
             trial.report(value, stage)
             self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
-        elif value == -math.inf and self._name == "optuna-cmaes" or score is None:
+        elif score is None or (value == -math.inf and self._name == "optuna-cmaes"):
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(trial, value)
@@ -233,25 +234,15 @@ class OptunaSampler:
         tpe = samplers.TPESampler(seed=self._seed, multivariate=True, constant_liar=True)
         if self._name == "optuna-tpe":
             return tpe
-        return samplers.CmaEsSampler(
-            x0=self._start(),
-            seed=self._seed,
-            with_margin=True,
-            independent_sampler=tpe,
-            warn_independent_sampling=False,
-        )
-
-    def _start(self) -> dict[str, Any] | None:
-        """Numbers of the best point that was told."""
-        told = [
-            (_plain(r[1]), -at, k) for at, (k, r) in enumerate(self._untold) if r[1] is not None
-        ]
-        full = [(value, order, key) for (value, stage), order, key in told if stage is None]
-        if not full:
-            return None
-        point = self._coordinates.point(max(full)[2])
-        kind = self._optuna.distributions.CategoricalDistribution
-        return {n: point[n] for n, d in self._distributions.items() if not isinstance(d, kind)}
+        with warnings.catch_warnings():
+            # The margin is marked experimental; without it whole numbers get stuck.
+            warnings.simplefilter("ignore", self._optuna.exceptions.ExperimentalWarning)
+            return samplers.CmaEsSampler(
+                seed=self._seed,
+                with_margin=True,
+                independent_sampler=tpe,
+                warn_independent_sampling=False,
+            )
 
 
 def _check(points: Sequence[Any], scores: Sequence[Any]) -> None:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _BEST: Final = 96  # told points the wide process sees: the best, and ...
 _OTHERS: Final = 32  # ... evenly ranked ones of the others
-_NEAR: Final = 64  # told points the near process sees
+_NEAR: Final = 40  # told points the near process sees
 _REACH: Final = 4096  # best points among which it looks for them
 _NEAR_SHARE: Final = 0.5
 _PARENTS: Final = 16
 _ROUNDS: Final = 4
-_ROUND: Final = 200  # candidates of one round
-_POOL: Final = 512
+_ROUND: Final = 100  # candidates of one round
+_POOL: Final = 256
 _ELITE: Final = 0.12  # share of the told points whose covariance is taken
 _MOST_ELITE: Final = 256
 _TIMID: Final = 0.1

@@ -126,5 +126,6 @@ class Told:
             middle, best = (np.median(known), known.max()) if len(known) else (0.0, 0.0)
             top = full.min() if len(full) else middle
             step = _BELOW * ((best - middle) or 1.0) / len(stopped)
+            step = max(step, 4.0 * float(np.spacing(abs(top))))  # each below the one before
             worths[stopped] = top - step * np.arange(1, len(stopped) + 1)
         return worths
