@@ -4,14 +4,14 @@
                                   [--only NAME ...] [--samplers NAME ...]
 
 FOLDER holds `bitfinex_*_1m_*.csv.gz` files; without it only the synthetic landscapes are searched.
-Ares is asked as a search does by default: 64 Sobol points, then generations of 16. Optuna's samplers are asked and told one by
-one, which is the most they can learn; a point that breaks a constraint is told as pruned and is
-not counted, so that the whole budget goes to points that can be evaluated. TPE is run as it comes
-(multivariate); CMA-ES `with_margin` for whole numbers, and with TPE for the categories it lacks.
-Each seed is another instance of a synthetic landscape, the same for all samplers. The table gives
-the median of the best scores and the quartiles; "wins" counts the seeds on which Ares was better,
-"p" is Wilcoxon's signed rank test of the pairs (two sides). `--held-out` searches the landscapes
-that were not looked at while the sampler was made.
+Ares is asked as a search does by default: 64 Sobol points, then generations of 16. Optuna's samplers
+are asked and told one by one, which is the most they can learn; a point that breaks a constraint is
+told as pruned and is not counted, so that the whole budget goes to points that can be evaluated. TPE
+is run as it comes (multivariate); CMA-ES `with_margin` for whole numbers, and with TPE for the
+categories it lacks. Each seed is another instance of a synthetic landscape, the same for all
+samplers. The table gives the median of the best scores and the quartiles; "wins" counts the seeds on
+which Ares was better, "p" is Wilcoxon's signed rank test of the pairs (two sides). `--held-out`
+searches the landscapes that were not looked at while the sampler was made.
 """
 
 from __future__ import annotations
