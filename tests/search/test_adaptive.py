@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ares.backtest.space import LessThan, ParameterSpace
+from ares.backtest.space import Int, LessThan, ParameterSpace
 from ares.core.errors import ConfigError, InputError, ParameterError
-from ares.search import AdaptiveSampler, regions
+from ares.search import AdaptiveSampler
+from ares.search.process import Process
 
 BOUNDS = {
     "slow": (2, 200),
@@ -217,7 +218,7 @@ def test_a_failing_sampler_goes_on_with_sobol_points_and_says_so(monkeypatch, ca
     def broken(self, *args, **options):
         raise ArithmeticError("covariance")
 
-    monkeypatch.setattr(regions.Region, "ask", broken)
+    monkeypatch.setattr(Process, "see", broken)
     sampler = AdaptiveSampler(8, space=SPACE, seed=9, generation=8)
     points = sampler.ask(8)
     sampler.tell(points, [bowl(p) for p in points])
@@ -236,3 +237,118 @@ def test_any_number_of_dimensions(dimensions):
         points = sampler.ask(16)
         sampler.tell(points, [-sum(p.values()) for p in points])
     assert sampler.fallbacks == []
+
+
+def ask_all(space, generations=4, seed=5, told=lambda p: -sum(map(hash, p.values())) % 97):
+    sampler = AdaptiveSampler(16, space=space, seed=seed, generation=16)
+    asked = []
+    for _ in range(generations):
+        points = sampler.ask(16)
+        asked += points
+        sampler.tell(points, [told(p) for p in points])
+    assert sampler.fallbacks == []
+    return asked
+
+
+def test_a_replay_from_what_was_told_gives_the_same_points():
+    sampler = AdaptiveSampler(32, space=SPACE, seed=11, generation=16)
+    ledger = []
+    for _ in range(6):
+        points = sampler.ask(16)
+        values = [bowl(p) for p in points]
+        sampler.tell(points, values)
+        ledger.append((points, values))
+    again = AdaptiveSampler(32, space=SPACE, seed=11, generation=16)
+    for points, values in ledger[:4]:
+        assert again.ask(16) == points
+        # A ledger gives back equal dicts, not the same ones, in any order of names.
+        again.tell([dict(reversed(p.items())) for p in points], values)
+    assert again.ask(16) == ledger[4][0]
+
+
+@pytest.mark.parametrize("value", [0.0, -math.inf, math.nan])
+def test_scores_that_say_nothing_leave_new_sobol_points(value):
+    points = ask_all(SPACE, told=lambda p: value)
+    assert len({tuple(p.items()) for p in points}) == 64
+    assert all(map(in_space, points))
+    stream = AdaptiveSampler(64, space=SPACE, seed=5).ask(64)
+    assert points == stream
+
+
+def test_an_optimum_on_the_bounds_is_reached_exactly():
+    bounds = {"x": (0.0, 1.0), "y": (1e-4, 1.0, "log"), "n": (1, 400), "m": (3, 900, "log")}
+    sampler = AdaptiveSampler(32, space=ParameterSpace.from_bounds(bounds), seed=2, generation=16)
+    best = {}
+    for _ in range(12):
+        points = sampler.ask(16)
+        values = [p["x"] - math.log(p["y"]) + p["n"] / 400 - math.log(p["m"]) for p in points]
+        sampler.tell(points, values)
+        for name in bounds:
+            best.setdefault(name, set()).update(p[name] for p in points)
+    assert max(best["x"]) == 1.0
+    assert min(best["y"]) == 1e-4
+    assert max(best["n"]) == 400
+    assert min(best["m"]) == 3
+
+
+def test_integers_of_any_size_stay_integers_inside_their_bounds():
+    big = {
+        "a": Int(10**17, 10**18),
+        "b": Int(-(10**30), 10**30),
+        "c": Int(1, 10**25, log=True),
+    }
+    for point in ask_all(ParameterSpace(big)):
+        assert all(type(v) is int for v in point.values())
+        assert 10**17 <= point["a"] <= 10**18
+        assert abs(point["b"]) <= 10**30
+        assert 1 <= point["c"] <= 10**25
+
+
+def test_categories_alone_can_be_searched():
+    space = ParameterSpace.from_bounds({f"c{i}": [True, 1, "1", None] for i in range(5)})
+    points = ask_all(space, told=lambda p: sum(v is True for v in p.values()))
+    kinds = {tuple((type(v), v) for v in p.values()) for p in points}
+    assert len(kinds) == 64
+    late = np.mean([sum(v is True for v in p.values()) for p in points[32:]])
+    assert late > 1.5 > np.mean([sum(v is True for v in p.values()) for p in points[:16]])
+
+
+@settings(max_examples=15)
+@given(
+    st.floats(-1e300, 1e300).flatmap(
+        lambda low: st.tuples(st.just(low), st.floats(low, 1e300), st.floats(1e-9, 1e9))
+    )
+)
+def test_scores_of_any_size_are_fine(spans):
+    low, high, factor = spans
+    space = ParameterSpace.from_bounds({"x": (low, high), "y": (0.0, 1.0)})
+    points = ask_all(space, generations=3, told=lambda p: factor * p["y"] * 1e290)
+    assert all(low <= p["x"] <= high for p in points)
+
+
+def test_a_score_may_be_told_again():
+    sampler = AdaptiveSampler(16, space=SPACE, seed=3, generation=8)
+    points = sampler.ask(16)
+    sampler.tell(points, [bowl(p) for p in points])
+    sampler.ask(8)
+    sampler.tell(points[:1], [100.0])
+    known = sampler._parts.told
+    known.settle()
+    worths = known.best(1)[1]
+    assert worths.tolist() == [100.0]
+    assert len(known) == 16
+
+
+def test_a_point_costs_few_bytes_beside_its_key():
+    import tracemalloc
+
+    space = ParameterSpace.from_bounds({f"p{i}": (0.0, 1.0) for i in range(8)})
+    told = AdaptiveSampler(16, space=space)._parts.told
+    keys = [tuple(row) for row in np.random.default_rng(0).random((60_000, 8)).tolist()]
+    tracemalloc.start()
+    for key in keys:
+        told.tell(key, key[0])
+    told.settle()
+    used = tracemalloc.get_traced_memory()[0] / len(keys)
+    tracemalloc.stop()
+    assert used < 200 + 33 + 64  # the packed key itself: 33 of Python, 8 a parameter

@@ -12,7 +12,7 @@ from ares.ares_launcher.param_option import shown_range
 from ares.ares_launcher.strategy_commands import say_costs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
     from ares.pipeline.single_search import SearchRequest, SingleSearch
@@ -240,14 +240,29 @@ def _share(value: float | None) -> str:
 
 
 def _say_plateau(done: SingleSearch) -> None:
+    """Say what the other choice would have been."""
     plateau = done.facts["plateau"]
-    if plateau:
-        point = ", ".join(f"{name}={_value(v)}" for name, v in plateau["params"].items())
+    if not plateau:
+        return
+    medians = (
+        f"median of its neighbours {number(plateau['median'], 3)} on the plateau,"
+        f" {number(plateau['best_median'], 3)} around the best value"
+    )
+    if plateau["params"] == plateau["best_params"]:
+        say("The best point is on the broadest plateau, too.")
+    elif plateau["chosen"] == "plateau":
+        other = _point(plateau["best_params"])
+        say(f"Best value: {other} (score {number(plateau['best_value'], 3)}; {medians}).")
+    else:
+        other = _point(plateau["params"])
         say(
-            f"On the broadest plateau: {point} (score {number(plateau['value'], 3)}, median of its "
-            f"neighbours {number(plateau['median'], 3)}; of the winner's "
-            f"{number(plateau['best_median'], 3)})."
+            f"On the broadest plateau: {other} (score {number(plateau['value'], 3)}; {medians})."
+            " --set search.choice=plateau takes it."
         )
+
+
+def _point(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in params.items())
 
 
 def _say_stops(done: SingleSearch) -> None:

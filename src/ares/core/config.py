@@ -183,8 +183,16 @@ class SearchConfig(Section):
     """Step 12: the search for entries, exits, stops and holding times."""
 
     trials: int = _shapes(512, "points looked at", ge=1)
-    initial_samples: int = _shapes(128, "Sobol points first; never stopped", ge=2)
-    generation: int = _shapes(64, "points asked together", ge=1)
+    sampler: Literal["adaptive", "sobol", "random", "optuna-tpe", "optuna-cmaes"] = _shapes(
+        "adaptive", "which sampler chooses the points; Optuna's need the extra `optuna`"
+    )
+    choice: Literal["best", "plateau"] = _shapes(
+        "best", "the winner: best value, or best neighbourhood median"
+    )
+    initial_samples: int = _shapes(64, "Sobol points first; never stopped", ge=2)
+    generation: int = _shapes(
+        16, "points asked together: fewer learn faster, more keep more workers busy", ge=1
+    )
     objective: Literal["sharpe", "total_return", "calmar", "sortino"] = _shapes(
         "sharpe", "pooled, less `penalty` standard errors"
     )

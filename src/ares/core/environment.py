@@ -12,7 +12,7 @@ from typing import Final
 from ares.core.identity import fingerprint
 
 NUMERIC_LIBRARIES: Final = (
-    "arch", "cmaes", "lightgbm", "llvmlite", "numba", "numpy", "pandas", "pyarrow", "scikit-learn",
+    "arch", "lightgbm", "llvmlite", "numba", "numpy", "pandas", "pyarrow", "scikit-learn",
     "scipy", "TA-Lib",
 )  # fmt: skip
 """Distributions whose version can change a number."""

@@ -218,21 +218,20 @@ def _plateau(found: SearchData) -> Card | None:
     plateau = found.facts.get("plateau")
     if not plateau:
         return None
-    mine = dig(plateau, "params") or {}
-    body = [
-        (name, plain(found.best.get(name)), plain(value)) for name, value in sorted(mine.items())
-    ]
+    mine, best = dig(plateau, "params") or {}, dig(plateau, "best_params") or {}
+    body = [(name, plain(best.get(name)), plain(value)) for name, value in sorted(mine.items())]
     body += [
-        ("Score", num(dig(found.facts, "best", "score"), 3), num(plateau.get("value"), 3)),
+        ("Score", num(plateau.get("best_value"), 3), num(plateau.get("value"), 3)),
         (
             "Median score of its neighbours",
             num(plateau.get("best_median"), 3),
             num(plateau.get("median"), 3),
         ),
     ]
+    chosen = "plateau" if plateau.get("chosen") == "plateau" else "best point"
     lead = (
         "A peak that its neighbours do not share is more likely to be luck than one on a plateau. "
-        "Beside the best point stands the one whose neighbourhood is best."
+        f"Beside the best point stands the one whose neighbourhood is best; the {chosen} was chosen."
     )
     content = table(("", "Best point", "Broadest plateau"), body)
     return Card("plateau", "Peak or plateau?", "Plateau", content, lead)

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import struct
+from collections.abc import Hashable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
 
 from ares.backtest.space import Categorical, Float, Int, Parameter, ParameterSpace
 from ares.core.errors import ParameterError
 from ares.core.identity import _make_hashable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from ares.core.types import Float64Array
+    from ares.core.types import BoolArray, Float64Array
 
 Key: TypeAlias = tuple[int | float, ...]
 """One entry per searched parameter: the number, or the index of the category."""
 
-_MAX_LEVELS: Final = 32
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Which searched parameters (by index) are of which kind for CMA-ES."""
-
-    continuous: tuple[int, ...]
-    discrete: tuple[int, ...]
-    categorical: tuple[int, ...]
+_SIDE: Final = math.sqrt(0.5)  # two categories are one unit apart
 
 
 class Coordinates:
@@ -49,7 +44,24 @@ class Coordinates:
                 names.append(name)
                 self._dimensions.append(dimension)
         self.names = tuple(names)
-        self.groups = self._grouped()
+        self.categorical = np.array(
+            [isinstance(d, Categorical) for d in self._dimensions], dtype=np.bool_
+        )
+        widths = [len(d.choices) if isinstance(d, Categorical) else 1 for d in self._dimensions]
+        self.owners = np.repeat(np.arange(len(widths)), widths)
+        self._template = dict.fromkeys(sorted(space.parameters))
+        self._template.update(self._fixed)
+        self._codes: list[dict[tuple[type, Any], int] | None] = [
+            {(type(c), c): at for at, c in enumerate(d.choices)}
+            if isinstance(d, Categorical)
+            else None
+            for d in self._dimensions
+        ]
+        kinds = "".join("d" if isinstance(d, Float) else "q" for d in self._dimensions)
+        self._values = [_value_at(dimension) for dimension in self._dimensions]
+        self._places = [_place_of(dimension) for dimension in self._dimensions]
+        self._packer = struct.Struct("<" + kinds)
+        self._rules = [rule for rule in space.constraints if self._concerns(rule)]
 
     def size(self, index: int) -> int:
         """How many values parameter `index` (no float) can take."""
@@ -58,32 +70,55 @@ class Coordinates:
             return len(dimension.choices)
         return int(dimension.high) - int(dimension.low) + 1
 
-    def level(self, index: int, key: Key) -> int:
-        """Position of a key's value among the values of parameter `index`."""
-        dimension = self._dimensions[index]
-        return int(key[index]) - (int(dimension.low) if isinstance(dimension, Int) else 0)
-
-    def levels(self, index: int) -> list[float]:
-        """Unit coordinates of the values of parameter `index`."""
-        dimension = self._dimensions[index]
-        first = dimension.low if isinstance(dimension, Int) else 0
-        return [self._unit(index, first + i) for i in range(self.size(index))]
-
     def from_unit(self, unit: Float64Array) -> Key:
         """The point at `unit`, shape (parameters,), each in [0, 1]."""
-        return tuple(self._value(i, min(max(float(u), 0.0), 1.0)) for i, u in enumerate(unit))
+        return tuple(
+            [
+                value_at(min(max(u, 0.0), 1.0))
+                for value_at, u in zip(self._values, unit.tolist(), strict=True)
+            ]
+        )
 
     def unit(self, key: Key) -> tuple[float, ...]:
         """Inverse of `from_unit`: the middle of the cell that holds the point."""
-        return tuple(self._unit(i, value) for i, value in enumerate(key))
+        return tuple([place(value) for place, value in zip(self._places, key, strict=True)])
+
+    def snap(self, units: Float64Array) -> Float64Array:
+        """Rows of units (n, parameters), each at the middle of its cell; floats stay."""
+        snapped = np.clip(units, 0.0, 1.0)
+        for i, dimension in enumerate(self._dimensions):
+            column = snapped[:, i]
+            if isinstance(dimension, Float):
+                continue
+            if isinstance(dimension, Int) and dimension.log:
+                low, high = math.log(dimension.low), math.log(dimension.high + 1)
+                values = self._column(snapped, i)
+                column[:] = (np.log(values + 0.5) - low) / (high - low)
+            else:
+                size = float(self.size(i))
+                column[:] = (np.minimum(np.floor(column * size), size - 1) + 0.5) / size
+        return snapped
+
+    def features(self, units: Float64Array) -> Float64Array:
+        """Rows of units with a column per category, (n, len(owners)): distances make sense."""
+        columns = []
+        for i, dimension in enumerate(self._dimensions):
+            column = units[:, i : i + 1]
+            if isinstance(dimension, Categorical):
+                size = len(dimension.choices)
+                chosen = np.minimum(np.floor(column * size), size - 1)
+                column = _SIDE * (chosen == np.arange(size))
+            columns.append(column)
+        return np.hstack(columns) if columns else np.empty((len(units), 0))
 
     def point(self, key: Key) -> dict[str, Any]:
         """The parameters of a key, by name."""
-        values = dict(self._fixed)
+        point = self._template.copy()
         for name, dimension, value in zip(self.names, self._dimensions, key, strict=True):
-            chosen = dimension.choices[int(value)] if isinstance(dimension, Categorical) else value
-            values[name] = chosen
-        return dict(sorted(values.items()))
+            point[name] = (
+                dimension.choices[value] if isinstance(dimension, Categorical) else value  # type: ignore[index]
+            )
+        return point
 
     def key(self, point: Mapping[str, Any]) -> Key:
         """The key of given parameters; 10 and 10.0 of an integer are one.
@@ -92,63 +127,114 @@ class Coordinates:
             ParameterError: a searched parameter is missing, or a value is of no known kind.
         """
         values: list[int | float] = []
-        for name, dimension in zip(self.names, self._dimensions, strict=True):
+        for name, dimension, codes in zip(self.names, self._dimensions, self._codes, strict=True):
             if name not in point:
                 raise ParameterError("every searched parameter needs a value", where=name)
-            values.append(_coded(name, dimension, point[name]))
+            value = point[name]
+            kind = type(value)
+            if codes is not None and isinstance(value, Hashable) and (kind, value) in codes:
+                values.append(codes[kind, value])
+            elif kind is (float if isinstance(dimension, Float) else int) and codes is None:
+                values.append(value + 0)  # -0.0 becomes 0.0
+            else:
+                values.append(_coded(name, dimension, value))
         return tuple(values)
+
+    def packed(self, key: Key) -> bytes | Key:
+        """The key in few bytes; itself where an integer does not fit."""
+        try:
+            return self._packer.pack(*key)
+        except struct.error:
+            return key
 
     def feasible(self, key: Key) -> bool:
         """Whether the point meets the constraints of its space."""
-        return self._space.allows(self.point(key))
+        return not self._rules or self._space.allows(self.point(key))
 
-    def _grouped(self) -> Groups:
-        continuous, discrete, categorical = [], [], []
-        for i, dimension in enumerate(self._dimensions):
-            if isinstance(dimension, Float) or (
-                isinstance(dimension, Int) and self.size(i) > _MAX_LEVELS
-            ):
-                continuous.append(i)
-            elif isinstance(dimension, Int) and self.size(i) > 2:
-                discrete.append(i)
-            else:
-                categorical.append(i)
-        return Groups(tuple(continuous), tuple(discrete), tuple(categorical))
+    def seem_feasible(self, units: Float64Array) -> BoolArray:
+        """Rows of units (n, parameters) that meet the constraints, as far as float64 can tell."""
+        good = np.ones(len(units), dtype=np.bool_)
+        for rule in self._rules:
+            left, right = (self._column_of(units, name) for name in (rule.left, rule.right))
+            if left is not None and right is not None:
+                good &= np.less(left, right)
+        return good
 
-    def _value(self, index: int, unit: float) -> int | float:
+    def _concerns(self, rule: Any) -> bool:
+        return rule.left in self._template and rule.right in self._template
+
+    def _column_of(self, units: Float64Array, name: str) -> Float64Array | float | None:
+        if name in self._fixed:
+            value = self._fixed[name]
+            return None if value is None or isinstance(value, str) else float(value)
+        index = self.names.index(name)
+        return None if self.categorical[index] else self._column(units, index)
+
+    def _column(self, units: Float64Array, index: int) -> Float64Array:
+        """Values of a number for each row."""
         dimension = self._dimensions[index]
-        if isinstance(dimension, Float):
-            low, high = float(dimension.low), float(dimension.high)
-            value = _stretched(unit, low, high) if dimension.log else low + unit * (high - low)
-            return min(max(value, low), high)
-        size = self.size(index)
-        if isinstance(dimension, Categorical):
-            return min(int(unit * size), size - 1)
-        low, last = int(dimension.low), int(dimension.high)
+        assert not isinstance(dimension, Categorical)  # noqa: S101  # the callers see to it
+        whole = isinstance(dimension, Int)
+        low, high = float(dimension.low), float(dimension.high) + whole
+        share = units[:, index]
         if dimension.log:
-            return min(max(int(_stretched(unit, low, last + 1)), low), last)
-        return low + min(int(unit * size), size - 1)
-
-    def _unit(self, index: int, value: float) -> float:
-        dimension = self._dimensions[index]
-        if isinstance(dimension, Categorical):
-            share = (value + 0.5) / self.size(index)
-        elif isinstance(dimension, Float):
-            low, high = float(dimension.low), float(dimension.high)
-            share = _share(value, low, high, log=dimension.log)
+            values = np.exp(math.log(low) + share * (math.log(high) - math.log(low)))
         else:
-            share = _share(value + 0.5, dimension.low, dimension.high + 1, log=dimension.log)
-        return min(max(share, 0.0), 1.0)
+            values = low + share * (high - low)
+        found: Float64Array = np.clip(np.floor(values) if whole else values, low, high - whole)
+        return found
 
 
-def _stretched(unit: float, low: float, high: float) -> float:
-    return math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
+def _value_at(dimension: Parameter) -> Callable[[float], int | float]:
+    """The value of a parameter at a unit coordinate in [0, 1]; the index of a category."""
+    if isinstance(dimension, Categorical):
+        size = len(dimension.choices)
+        return lambda unit: min(int(unit * size), size - 1)
+    if isinstance(dimension, Float):
+        return _float_at(float(dimension.low), float(dimension.high), log=dimension.log)
+    low, last = int(dimension.low), int(dimension.high)
+    if dimension.log:
+        base, span = math.log(low), math.log(last + 1) - math.log(low)
+        return lambda unit: min(max(int(math.exp(base + unit * span)), low), last)
+    size = last - low + 1
+    return lambda unit: low + min(int(unit * size), size - 1)
 
 
-def _share(value: float, low: float, high: float, *, log: bool) -> float:
+def _float_at(low: float, high: float, *, log: bool) -> Callable[[float], float]:
+    # The ends are themselves: exp(log(low)) is not always low. Adding 0.0 makes 0.0 of -0.0.
     if log:
-        return math.log(value / low) / math.log(high / low) if value > 0 else 0.0
-    return (value - low) / (high - low)
+        base, span = math.log(low), math.log(high) - math.log(low)
+
+        def stretched(unit: float) -> float:
+            value = math.exp(base + unit * span) if 0.0 < unit < 1.0 else high if unit else low
+            return min(max(value, low), high) + 0.0
+
+        return stretched
+
+    def between(unit: float) -> float:
+        value = low + unit * (high - low) if 0.0 < unit < 1.0 else high if unit else low
+        return min(max(value, low), high) + 0.0
+
+    return between
+
+
+def _place_of(dimension: Parameter) -> Callable[[int | float], float]:
+    """The unit coordinate of a parameter's value: the middle of its cell."""
+    if isinstance(dimension, Categorical):
+        size = len(dimension.choices)
+        return lambda value: min(max((value + 0.5) / size, 0.0), 1.0)
+    whole = isinstance(dimension, Int)
+    low, high, half = dimension.low, dimension.high + whole, 0.5 * whole
+    if not dimension.log:
+        width = high - low
+        return lambda value: min(max((value + half - low) / width, 0.0), 1.0)
+    span = math.log(high / low)
+
+    def place(value: float) -> float:
+        value += half
+        return min(max(math.log(value / low) / span, 0.0), 1.0) if value > 0 else 0.0
+
+    return place
 
 
 def _single(dimension: Parameter) -> bool:
@@ -174,7 +260,7 @@ def _coded(name: str, dimension: Parameter, value: Any) -> int | float:
     except (TypeError, ValueError):
         raise ParameterError("the value must be a number", where=name, value=value) from None
     if isinstance(dimension, Float):
-        return number
-    if number != int(number):
+        return number + 0.0
+    if not number.is_integer():
         raise ParameterError("the value must be an integer", where=name, value=value)
-    return int(number)
+    return int(value) if isinstance(value, Integral) else int(number)

@@ -120,6 +120,19 @@ class Ledger:
                 ]
             yield trials
 
+    def trial(self, number: int) -> Trial:
+        """One trial.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with self._readable("read"):
+            generation, phase = self._database.execute(
+                "SELECT generation, phase FROM generations WHERE first<=? ORDER BY first DESC",
+                (number,),
+            ).fetchone()
+            return _trial(next(self._rows(number, number + 1)), generation, phase)
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """All trials in their order, as they are stored: one dict of columns each.
 

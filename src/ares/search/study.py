@@ -16,14 +16,15 @@ from ares.core.environment import code_digest
 from ares.core.errors import ArtifactError
 from ares.core.identity import fingerprint
 from ares.core.types import readonly
-from ares.search.adaptive import AdaptiveSampler
 from ares.search.evaluator import point_text, problem_of
 from ares.search.ledger import Ledger, Trial
 from ares.search.objective import BAD, Objective
+from ares.search.plateau import plateau_of
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.replay import replay_proof
+from ares.search.samplers import sampler_of, sampler_version
 from ares.search.strategy_identity import callable_identity
-from ares.search.trials import table_digest, trials_table
+from ares.search.trials import PARAMETER, table_digest, trials_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +80,8 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        best: Parameters of the winner; None where no point has a value.
+        best: Parameters of the winner, chosen as `config.choice` says; None where no point has a
+            value.
         score: Score of the winner, or None.
         trials: One row per trial, deterministic columns only.
         volatile: Where each answer came from and how long its generation took.
@@ -91,8 +93,9 @@ class SearchResult:
         policies: What early stopping did; empty without it.
         fallbacks: Fallbacks taken.
         replayed: Whether the winner was proved by `simulate_reference`.
-        plateau: `params`, `value`, `median` of the point with the best neighbourhood, and
-            `best_median` of the winner's; None where it was not looked for.
+        plateau: `params`, `value` and neighbourhood `median` of the point with the best
+            neighbourhood, `best_params`, `best_value` and `best_median` of the point with the best
+            value, and which was `chosen`; None where no point has a value.
     """
 
     best: dict[str, Any] | None
@@ -132,7 +135,8 @@ def request_digest(
         return None
     what = (problem.identity, statistic, objective.penalty, objective.min_trades)
     stopping = evaluator.seed if isinstance(evaluator, ProgressiveEvaluator) else None
-    return fingerprint((what, space, config, seed, stopping, patience, code_digest()))
+    version = sampler_version(config)
+    return fingerprint((what, space, config, seed, stopping, patience, version, code_digest()))
 
 
 def run_search(
@@ -203,9 +207,8 @@ class _Study:
         self.config = config
         self.ledger = ledger
         self.patience = patience
-        self.sampler = AdaptiveSampler(
-            config.initial_samples, space=space, seed=seed, generation=config.generation
-        )
+        self.space = space
+        self.sampler = sampler_of(config, space, seed)
         self.best: Trial | None = None
         self.counts = dict.fromkeys(("trials", "full", "stopped", "audited", "failed"), 0)
         self.cached = 0
@@ -241,17 +244,17 @@ class _Study:
 
     def result(self) -> SearchResult:
         """Prove the winner and put the tables together."""
-        replayed = False
-        problem = problem_of(self.evaluator)
-        if self.best is not None and problem is not None:
-            replay_proof(problem, self.best.params, self.best.score)
-            replayed = True
         table, volatile = trials_table(self.ledger)
+        winner, plateau = self._choice(table)
+        problem = problem_of(self.evaluator)
+        replayed = winner is not None and problem is not None
+        if winner is not None and problem is not None:
+            replay_proof(problem, winner.params, winner.score)
         returns, numbers = self._initial_returns()
         stats: dict[str, Any] = getattr(self.evaluator, "stats", dict)()
         return SearchResult(
-            best=None if self.best is None else dict(self.best.params),
-            score=None if self.best is None else self.best.score,
+            best=None if winner is None else dict(winner.params),
+            score=None if winner is None else winner.score,
             trials=table,
             volatile=volatile,
             trials_digest=table_digest(table),
@@ -261,7 +264,34 @@ class _Study:
             policies=stats if isinstance(self.evaluator, ProgressiveEvaluator) else {},
             fallbacks=(*self.fallbacks, *self.sampler.fallbacks, *stats.get("fallbacks", ())),
             replayed=replayed,
+            plateau=plateau,
         )
+
+    def _choice(self, table: pd.DataFrame) -> tuple[Trial | None, dict[str, Any] | None]:
+        """The winner as `config.choice` says, and what is known of best point and plateau."""
+        best = self.best
+        if best is None:
+            return None, None
+        full = table[table["status"].isin(("full", "failed"))].reset_index(drop=True)
+        names = [name for name in full.columns if name.startswith(PARAMETER)]
+        bare = [name.removeprefix(PARAMETER) for name in names]
+        rows = zip(*(full[name].tolist() for name in names), strict=True)
+        points = [dict(zip(bare, row, strict=True)) for row in rows]
+        found = plateau_of(self.space, points or [{}] * len(full), full["value"].tolist())
+        if found.index is None:
+            return best, None
+        trial = self.ledger.trial(int(full["number"][found.index]))
+        place = int(np.flatnonzero(full["number"] == best.number)[0])
+        report = {
+            "params": trial.params,
+            "value": trial.score.value,
+            "median": float(found.medians[found.index]),
+            "best_params": best.params,
+            "best_value": best.score.value,
+            "best_median": float(found.medians[place]),
+            "chosen": self.config.choice,
+        }
+        return (trial if self.config.choice == "plateau" else best), report
 
     def _resume(self, stored: list[Trial]) -> None:
         """Ask again for the points of a stored generation, and tell what is known of them."""
@@ -282,7 +312,7 @@ class _Study:
         given, budget = self.counts["trials"], self.config.trials
         initial = self.config.initial_samples
         limit = initial if given < initial else budget
-        size = min(self.config.generation, limit - given, budget - given)
+        size = min(self.sampler.batch, limit - given, budget - given)
         fresh = []
         for point in self.sampler.ask(size):
             key = hashlib.blake2b(point_text(point).encode(), digest_size=12).digest()

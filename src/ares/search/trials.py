@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ares.backtest.space import Parameter, ParameterSpace
     from ares.search.ledger import Ledger
 
-_PREFIX: Final = "param_"
+PARAMETER: Final = "param_"
+"""Before the name of a parameter: its column."""
 _PAGE: Final = 4096
 _NUMBERS: Final = ("value", "error", "revealed", "audit")
 
@@ -51,7 +52,7 @@ def trials_table(ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = pd.DataFrame(
         {
             **{name: columns[name] for name in _PLACE},
-            **{f"{_PREFIX}{name}": params[name] for name in sorted(params)},
+            **{f"{PARAMETER}{name}": params[name] for name in sorted(params)},
             **{name: columns[name] for name in _DESCRIBED},
         }
     )
@@ -155,7 +156,7 @@ def _schema(types: dict[str, type]) -> pa.Schema:
             ("number", whole),
             ("generation", whole),
             ("phase", text),
-            *((f"{_PREFIX}{name}", arrow[kind]) for name, kind in types.items()),
+            *((f"{PARAMETER}{name}", arrow[kind]) for name, kind in types.items()),
             ("status", text),
             ("stage", whole),
             *((name, number) for name in _NUMBERS),
@@ -181,7 +182,7 @@ def _record_batch(
     columns: dict[str, list[Any]] = {name: _column(rows, name) for name in schema.names[:3]}
     for name, kind in types.items():
         values = [row["params"].get(name) for row in rows]
-        columns[f"{_PREFIX}{name}"] = [None if value is None else kind(value) for value in values]
+        columns[f"{PARAMETER}{name}"] = [None if value is None else kind(value) for value in values]
     for name in schema.names:
         if not name.startswith("block_") and name not in columns:
             columns[name] = _column(rows, name)
@@ -249,7 +250,7 @@ def _frozen(trials: pd.DataFrame, distributions: dict[str, Any]) -> Iterable[Any
         yield create_trial(
             state=state,
             value=row["value"] if state is TrialState.COMPLETE else None,
-            params={n: row[f"{_PREFIX}{n}"] for n in distributions},
+            params={n: row[f"{PARAMETER}{n}"] for n in distributions},
             distributions=distributions,
             intermediate_values={row["stage"]: row["revealed"]} if stopped else {},
             user_attrs={n: row[n] for n in ("phase", "generation", "outcome", "n_trades")},
