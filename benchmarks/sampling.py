@@ -4,7 +4,7 @@
                                   [--only NAME ...] [--samplers NAME ...]
 
 FOLDER holds `bitfinex_*_1m_*.csv.gz` files; without it only the synthetic landscapes are searched.
-Ares is asked as a search does by default: 64 Sobol points, then generations of 16. Optuna's samplers
+Ares is asked as a search does by default: 64 Sobol points, then generations of 16 and more. Optuna's samplers
 are asked and told one by one, which is the most they can learn; a point that breaks a constraint is
 told as pruned and is not counted, so that the whole budget goes to points that can be evaluated. TPE
 is run as it comes (multivariate); CMA-ES `with_margin` for whole numbers, and with TPE for the
@@ -33,13 +33,13 @@ def ares_points(space, seed, values, budget):
     from ares.search.samplers import sampler_of
 
     config = SearchConfig()
-    initial, generation = config.initial_samples, config.generation
+    initial = config.initial_samples
     sampler = sampler_of(config, space, seed)
     found = []
     while len(found) < budget:
         # As a study asks: the Sobol points end a generation.
         limit = initial if len(found) < initial else budget
-        points = sampler.ask(min(generation, limit - len(found)))
+        points = sampler.ask(min(sampler.batch, limit - len(found)))
         scores = values(points)
         sampler.tell(points, scores)
         found += scores

@@ -30,7 +30,7 @@ _log = logging.getLogger("ares.search")
 
 _SPARE: Final = 8  # proposals more than a generation needs: some may be known, or not feasible
 _FIRST: Final = 64  # Sobol points of one generation, where the generations after it are smaller
-_GROWTH: Final = 8  # a generation has an eighth as many points as are known, where that is more
+_SMALL: Final = 512  # points after which generations grow faster: then a process costs too much
 
 
 class _Parts:
@@ -51,7 +51,7 @@ class AdaptiveSampler:
         space: What to search; otherwise the first `suggest_parameters` sets it.
         seed: Run seed; every stream derives from (seed, generation).
         generation: Points proposed together, at first: fewer learn faster, more keep more workers
-            busy. Where an eighth of the known points is more, it is as many.
+            busy. They grow with what is known, so that a long search costs little to steer.
 
     Raises:
         ConfigError: a count below 1.
@@ -96,7 +96,7 @@ class AdaptiveSampler:
         if left > 0:
             return min(left, max(self.generation_size, _FIRST))
         known = 0 if self._parts is None else self._parts.told.known
-        return max(self.generation_size, known // _GROWTH)
+        return max(self.generation_size, known // 16, (known - _SMALL) // 4)
 
     def suggest_parameters(self, bounds: Mapping[str, Any]) -> dict[str, Any]:
         """Next point inside `bounds`, which its first call fixes.
