@@ -30,7 +30,7 @@ SAMPLERS = ("ares", "random", "sobol", "tpe", "cma-es")
 
 def ares_points(space, seed, values, budget):
     from ares.core.config import SearchConfig
-    from ares.search.samplers import sampler_of
+    from ares.search.sampling.samplers import sampler_of
 
     config = SearchConfig()
     initial = config.initial_samples
@@ -50,7 +50,7 @@ def ares_points(space, seed, values, budget):
 def drawn_points(space, seed, values, budget, sobol):
     from scipy.stats import qmc
 
-    from ares.search.coordinates import Coordinates
+    from ares.search.sampling.coordinates import Coordinates
 
     coordinates = Coordinates(space)
     rng = np.random.default_rng(seed)

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import planted_markets as pm
 from ares.core.config import SearchConfig
 from ares.search import ProgressiveEvaluator, run_search
-from ares.search.flatblocks import Plan
-from ares.search.race import Incumbent, race
+from ares.search.stopping.flatblocks import Plan
+from ares.search.stopping.race import Incumbent, race
 
 SIZE = 64
 # (drift in volatilities of a bar, spread of the regimes); the first is the one of the requirement

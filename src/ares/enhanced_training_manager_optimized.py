@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ares.core.config import Config
     from ares.market.bars import Bars
     from ares.search.objective import Objective
-    from ares.search.pools import Workers
+    from ares.search.workers.pools import Workers
 
 __all__ = [
     "AdaptiveSampler",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ares.backtest.space import Int, LessThan, ParameterSpace
 from ares.core.errors import ConfigError, InputError, ParameterError
 from ares.search import AdaptiveSampler
-from ares.search.process import Process
+from ares.search.sampling.process import Process
 
 BOUNDS = {
     "slow": (2, 200),

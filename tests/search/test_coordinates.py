@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ares.backtest.space import LessThan, ParameterSpace
 from ares.core.errors import ParameterError
-from ares.search.coordinates import Coordinates
+from ares.search.sampling.coordinates import Coordinates
 
 SPACE = ParameterSpace.from_bounds(
     {

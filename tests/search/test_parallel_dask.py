@@ -18,7 +18,7 @@ from ares.core.errors import ConfigError
 from ares.search import CachedBacktester, ParallelBacktester
 
 pytest.importorskip("distributed")
-from ares.search.dask_pool import DaskPool
+from ares.search.workers.dask_pool import DaskPool
 
 
 def values(scores):

@@ -17,7 +17,7 @@ import risky_strategies
 from ares.backtest.result import Outcome
 from ares.core.errors import InputError, ParameterError
 from ares.search import CachedBacktester, ParallelBacktester, worker
-from ares.search.processes import ProcessPool
+from ares.search.workers.processes import ProcessPool
 
 
 def values(scores):

@@ -4,8 +4,8 @@ import pytest
 
 from ares.core.config import SearchConfig
 from ares.search import CachedBacktester, ParallelBacktester, ProgressiveEvaluator, run_search
-from ares.search.dask_pool import DaskPool
-from ares.search.processes import ProcessPool
+from ares.search.workers.dask_pool import DaskPool
+from ares.search.workers.processes import ProcessPool
 
 CONFIG = SearchConfig(trials=96, initial_samples=32, generation=32, min_trades=5)
 

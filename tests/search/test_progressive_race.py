@@ -13,10 +13,10 @@ from scipy import stats as scipy_stats
 from ares.search import Objective
 from ares.search.adaptive import rank_of
 from ares.search.blocks import MIN_FLAT_BLOCKS, BlockTable, block_results, even_borders
-from ares.search.flatblocks import Plan, calibrate
 from ares.search.objective import BAD
-from ares.search.race import Incumbent, race
-from ares.search.stopaccount import StopAccount
+from ares.search.stopping.account import StopAccount
+from ares.search.stopping.flatblocks import Plan, calibrate
+from ares.search.stopping.race import Incumbent, race
 
 DAYS = 6  # of one block
 COUNT = 32
@@ -267,9 +267,9 @@ class Market(Table):
         super().__init__(full, Objective(penalty=0.0))
         self.flat = flat
         self.counts = []
-        monkeypatch.setattr("ares.search.flatblocks._bars_held", lambda *_: 0.1 * lookback)
-        monkeypatch.setattr("ares.search.flatblocks._lookback", lambda *_: 0)
-        monkeypatch.setattr("ares.search.flatblocks._LENGTH", 1)
+        monkeypatch.setattr("ares.search.stopping.flatblocks._bars_held", lambda *_: 0.1 * lookback)
+        monkeypatch.setattr("ares.search.stopping.flatblocks._lookback", lambda *_: 0)
+        monkeypatch.setattr("ares.search.stopping.flatblocks._LENGTH", 1)
         self.problem.flat_borders = lambda of: np.arange((of or COUNT) + 1) * 192 // (of or COUNT)
 
     def evaluate(self, points, blocks=None, *, of=None):

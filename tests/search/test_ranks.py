@@ -4,7 +4,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ares.search.ranks import midranks, pocock_level, signed_rank_p, spearman, wilson_interval
+from ares.search.stopping.ranks import (
+    midranks,
+    pocock_level,
+    signed_rank_p,
+    spearman,
+    wilson_interval,
+)
 
 SMALL = st.lists(st.integers(-6, 6).map(float), min_size=1, max_size=12)
 DISTINCT = st.lists(st.floats(-100, 100), min_size=2, max_size=25, unique_by=abs).filter(

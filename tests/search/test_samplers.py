@@ -13,7 +13,7 @@ from ares.core.config import SearchConfig
 from ares.core.errors import ConfigError, InputError
 from ares.core.identity import seed_for
 from ares.search.objective import Score
-from ares.search.samplers import sampler_of, sampler_version
+from ares.search.sampling.samplers import sampler_of, sampler_version
 
 NAMES = ("adaptive", "sobol", "random", "optuna-tpe", "optuna-cmaes")
 SPACE = ParameterSpace.from_bounds(

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ares.backtest.result import Outcome
 from ares.backtest.space import ParameterSpace
-from ares.search.coordinates import Coordinates
 from ares.search.objective import Score
-from ares.search.told import Told, rank_of
+from ares.search.sampling.coordinates import Coordinates
+from ares.search.sampling.told import Told, rank_of
 
 SPACE = ParameterSpace.from_bounds({"a": (0, 10**6)})
 FULL = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([-math.inf, math.nan]))

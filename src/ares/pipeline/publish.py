@@ -22,7 +22,7 @@ from ares.pipeline.runlog import RunLog
 from ares.pipeline.summaries import iso, plain
 from ares.pipeline.values import Tools
 from ares.report.page import render_run
-from ares.search.pools import SharedPool
+from ares.search.workers.pools import SharedPool
 from ares.store.atomic import sweep_orphans
 from ares.store.history import History
 from ares.store.locks import FileLock

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ares.market.bars import Bars, Holdout
     from ares.market.memory import MemoryManager
     from ares.model.trading_model import TradingModel
-    from ares.search.pools import SharedPool
+    from ares.search.workers.pools import SharedPool
     from ares.validate.evidence import Evidence
     from ares.validate.walk_forward import OutOfSample, WindowResult
 

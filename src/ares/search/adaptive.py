@@ -1,7 +1,7 @@
 """AdaptiveSampler: scrambled Sobol points first, then generations that a surrogate proposes.
 
 The Sobol points show the landscape (and serve the overfitting statistics); then a Gaussian process
-over what was told chooses each generation (`ares.search.surrogate`). Bad points are no trouble: they
+over what was told chooses each generation (`ares.search.sampling.surrogate`). Bad points are no trouble: they
 lie at the floor of what it sees. No trial is spent on a point that was asked before.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 
 from ares.core.errors import ConfigError, InputError, ParameterError
 from ares.core.identity import fingerprint, seed_for
-from ares.search.coordinates import Coordinates, Key
-from ares.search.streams import Stream
-from ares.search.surrogate import Surrogate
-from ares.search.told import Told
+from ares.search.sampling.coordinates import Coordinates, Key
+from ares.search.sampling.streams import Stream
+from ares.search.sampling.surrogate import Surrogate
+from ares.search.sampling.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,12 +15,18 @@ from ares.backtest.strategies import SmaCross
 from ares.core.environment import environment_salt
 from ares.core.errors import AresError, ConfigError, InputError
 from ares.core.identity import fingerprint
-from ares.search.crews import crew_for
-from ares.search.dispatch import CHUNK_SECONDS, CannotLoadError, CrewLostError, Dispatch, Pace
 from ares.search.evaluator import EngineEvaluator, engine_of, fallbacks_of
 from ares.search.frames import bars_from
-from ares.search.pools import Workers, make_executor
-from ares.search.worker import MAX_PROBLEMS, Cargo, Task
+from ares.search.workers.crews import crew_for
+from ares.search.workers.dispatch import (
+    CHUNK_SECONDS,
+    CannotLoadError,
+    CrewLostError,
+    Dispatch,
+    Pace,
+)
+from ares.search.workers.pools import Workers, make_executor
+from ares.search.workers.worker import MAX_PROBLEMS, Cargo, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
     from ares.market.bars import Bars
     from ares.search.evaluator import BacktestEvaluator, Point, Problem
     from ares.search.objective import Objective, Score
-    from ares.search.worker import Answer
+    from ares.search.workers.worker import Answer
 
 _log = logging.getLogger("ares.search")
 

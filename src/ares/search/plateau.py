@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import InputError
-from ares.search.coordinates import Coordinates
+from ares.search.sampling.coordinates import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

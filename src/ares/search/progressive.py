@@ -22,11 +22,11 @@ from ares.core.identity import seed_for
 from ares.market.bars import Bars
 from ares.search.blocks import interleaved_order
 from ares.search.evaluator import EngineEvaluator, fallbacks_of
-from ares.search.flatblocks import LEAST_SAMPLE, calibrate
 from ares.search.frames import bars_from, reveal
 from ares.search.objective import BAD
-from ares.search.race import Incumbent, race
-from ares.search.stopaccount import StopAccount
+from ares.search.stopping.account import StopAccount
+from ares.search.stopping.flatblocks import LEAST_SAMPLE, calibrate
+from ares.search.stopping.race import Incumbent, race
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from ares.backtest.costs import Costs
     from ares.core.types import Float64Array
     from ares.search.evaluator import BacktestEvaluator, Point, Problem
-    from ares.search.flatblocks import Calibration
     from ares.search.frames import Subsets
     from ares.search.objective import Objective, Score
+    from ares.search.stopping.flatblocks import Calibration
 
 _log = logging.getLogger("ares.search")
 

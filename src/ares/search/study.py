@@ -22,7 +22,7 @@ from ares.search.objective import BAD, Objective
 from ares.search.plateau import plateau_of
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.replay import replay_proof
-from ares.search.samplers import sampler_of, sampler_version
+from ares.search.sampling.samplers import sampler_of, sampler_version
 from ares.search.strategy_identity import callable_identity
 from ares.search.trials import PARAMETER, table_digest, trials_table
 

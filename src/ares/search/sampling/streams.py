@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ares.core.types import Float64Array
-    from ares.search.coordinates import Coordinates, Key
+    from ares.search.sampling.coordinates import Coordinates, Key
 
 _BATCH: Final = 64
 _DRAWS: Final = 4096

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ares.core.errors import ConfigError, InputError
 from ares.core.identity import seed_for
 from ares.search.adaptive import AdaptiveSampler
-from ares.search.coordinates import Coordinates, Key
 from ares.search.objective import Score
-from ares.search.streams import Stream
+from ares.search.sampling.coordinates import Coordinates, Key
+from ares.search.sampling.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

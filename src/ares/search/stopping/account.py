@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ares.search.flatblocks import FIRST_TEST
-from ares.search.ranks import wilson_interval
+from ares.search.stopping.flatblocks import FIRST_TEST
+from ares.search.stopping.ranks import wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ares.core.types import Int64Array
     from ares.search.evaluator import Problem
-    from ares.search.flatblocks import Calibration, Plan
     from ares.search.objective import Score
+    from ares.search.stopping.flatblocks import Calibration, Plan
 
 
 class StopAccount:

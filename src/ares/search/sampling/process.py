@@ -16,7 +16,7 @@ from ares.kernels import gaussian
 
 if TYPE_CHECKING:
     from ares.core.types import Float64Array, Int64Array
-    from ares.search.coordinates import Coordinates
+    from ares.search.sampling.coordinates import Coordinates
 
 _SHRINKAGE: Final = 0.1  # of the covariance towards its diagonal
 _FLOOR: Final = 3.0  # worths below the median by more than so many (best - median) are one

@@ -17,7 +17,7 @@ from ares.search.objective import Score
 
 if TYPE_CHECKING:
     from ares.core.types import Float64Array, Int64Array
-    from ares.search.coordinates import Coordinates, Key
+    from ares.search.sampling.coordinates import Coordinates, Key
 
 Rank: TypeAlias = tuple[int, int, float]
 _BAD: Final[Rank] = (0, 0, 0.0)

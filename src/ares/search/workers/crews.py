@@ -7,14 +7,14 @@ from concurrent.futures.thread import BrokenThreadPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ares.search.processes import ProcessPool, WorkerDiedError
-from ares.search.worker import answer, work
+from ares.search.workers.processes import ProcessPool, WorkerDiedError
+from ares.search.workers.worker import answer, work
 
 if TYPE_CHECKING:
-    from ares.search.dask_pool import DaskPool
-    from ares.search.dispatch import Crew, Fate
     from ares.search.evaluator import BacktestEvaluator
-    from ares.search.worker import Answer, Cargo, Need, Task
+    from ares.search.workers.dask_pool import DaskPool
+    from ares.search.workers.dispatch import Crew, Fate
+    from ares.search.workers.worker import Answer, Cargo, Need, Task
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def crew_for(
         cargo: What is sent, where it is not.
         size: Workers, where the executor does not say.
     """
-    from ares.search.dask_pool import DaskPool
+    from ares.search.workers.dask_pool import DaskPool
 
     if executor is None:
         return Here(evaluator)

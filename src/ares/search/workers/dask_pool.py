@@ -18,14 +18,14 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import ConfigError
-from ares.search.processes import refuse_in_import
-from ares.search.worker import here, packed, unpacked, work
+from ares.search.workers.processes import refuse_in_import
+from ares.search.workers.worker import here, packed, unpacked, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from ares.search.worker import Cargo, Task
+    from ares.search.workers.worker import Cargo, Task
 
 _START_SECONDS: Final = 60
 _COUNT_SECONDS: Final = 1.0

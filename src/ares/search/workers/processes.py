@@ -14,7 +14,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import AresError, InputError
-from ares.search.worker import Need, work
+from ares.search.workers.worker import Need, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
-    from ares.search.worker import Answer, Cargo, Task
+    from ares.search.workers.worker import Answer, Cargo, Task
 
 _ONE_THREAD: Final = (
     "NUMBA_NUM_THREADS",

@@ -9,12 +9,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeAlias
 
 from ares.core.errors import AresError
-from ares.search.worker import Answer, Need, unpacked
+from ares.search.workers.worker import Answer, Need, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ares.search.worker import Task
+    from ares.search.workers.worker import Task
 
 Fate: TypeAlias = Literal["died", "lost", "refused"]
 """What the error of a task means: its worker died and the crew goes on; the crew is gone, maybe

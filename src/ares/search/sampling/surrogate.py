@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ares.search.process import Process, covariance_of, root_of
+from ares.search.sampling.process import Process, covariance_of, root_of
 
 if TYPE_CHECKING:
     from ares.core.types import Float64Array
-    from ares.search.coordinates import Coordinates
-    from ares.search.told import Told
+    from ares.search.sampling.coordinates import Coordinates
+    from ares.search.sampling.told import Told
 
 _BEST: Final = 96  # told points the wide process sees: the best, and ...
 _OTHERS: Final = 32  # ... evenly ranked ones of the others

@@ -19,11 +19,11 @@ def make_executor(workers: Workers, n_workers: int, scheduler: str | None = None
         case "threads":
             return ThreadPoolExecutor(n_workers, thread_name_prefix="ares-search")
         case "processes":
-            from ares.search.processes import ProcessPool
+            from ares.search.workers.processes import ProcessPool
 
             return ProcessPool(n_workers)
         case "dask":
-            from ares.search.dask_pool import DaskPool
+            from ares.search.workers.dask_pool import DaskPool
 
             return DaskPool(n_workers, scheduler=scheduler)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ares.search.flatblocks import FIRST_TEST, merit
 from ares.search.objective import BAD, block_ratios
-from ares.search.ranks import pocock_level, signed_rank_p
+from ares.search.stopping.flatblocks import FIRST_TEST, merit
+from ares.search.stopping.ranks import pocock_level, signed_rank_p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ares.core.types import BoolArray, Float64Array
     from ares.search.blocks import BlockResults
     from ares.search.evaluator import BacktestEvaluator, Point
-    from ares.search.flatblocks import Plan
     from ares.search.objective import Score
+    from ares.search.stopping.flatblocks import Plan
 
 
 @dataclass

@@ -16,7 +16,7 @@ from ares.backtest.engine import simulate
 from ares.backtest.space import COMMON
 from ares.search.blocks import MAX_FLAT_BLOCKS, MIN_FLAT_BLOCKS, BlockTable, interleaved_order
 from ares.search.objective import BAD
-from ares.search.ranks import spearman
+from ares.search.stopping.ranks import spearman
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

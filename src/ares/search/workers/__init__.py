@@ -1,0 +1,1 @@
+"""Who runs points besides this thread: threads, executors, own processes, Dask."""
