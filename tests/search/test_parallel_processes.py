@@ -16,7 +16,8 @@ import pytest
 import risky_strategies
 from ares.backtest.result import Outcome
 from ares.core.errors import InputError, ParameterError
-from ares.search import CachedBacktester, ParallelBacktester, worker
+from ares.search import CachedBacktester, ParallelBacktester
+from ares.search.workers import worker
 from ares.search.workers.processes import ProcessPool
 
 
