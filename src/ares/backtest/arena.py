@@ -138,9 +138,9 @@ class Arena:
         flags = flags_of(signals, len(self.bars), stops.direction)
         span = self.stop - self.start
         closes, books = np.empty(span), _books(1, span)
-        table = StopTable.of([stops])
+        table = StopTable.of([vars(stops)])
         rules = (self._rates(table)[0], self._plans(table, keep=True)[0], *self._funding)
-        atr = self._atr if stops.needs_atr else _NO_LEVELS
+        atr = self._atr if table.needs_atr else _NO_LEVELS
         with np.errstate(all="ignore"):  # values beyond the floats become an outcome
             n, ruined = simulate.walk(
                 self._market,
@@ -156,7 +156,7 @@ class Arena:
     def by_events(self, batch: SignalBatch, stops: Stops) -> Walked:
         """The one point of a batch by event skipping, with its trades and all closes."""
         books = _books(1, self.stop - self.start)
-        closes, _, totals = self.sweep(batch, StopTable.of([stops]), _NO_MARKS, books)
+        closes, _, totals = self.sweep(batch, StopTable.of([vars(stops)]), _NO_MARKS, books)
         return Walked(_trade_arrays(books, int(totals[0, 0])), closes[0], bool(totals[0, 1]))
 
     def sweep(

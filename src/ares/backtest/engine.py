@@ -184,7 +184,7 @@ def run_ranges(
     for begin in range(0, len(points) or 1, size):
         some = points[begin : begin + size]
         batch = _signals(strategy, prepared, some, n)
-        stops = StopTable.of([Stops.of(point) for point in some])
+        stops = StopTable.of(some)
         for arena, part in zip(arenas, parts, strict=True):
             ends, days = arena.day_ends if marks == "days" else arena.last_day
             equity, closed, totals = arena.sweep(batch, stops, ends)

@@ -110,12 +110,6 @@ class Stops:
         """The common part of a normalised point."""
         return Stops(**{name: point[name] for name in Stops.__dataclass_fields__})
 
-    @property
-    def needs_atr(self) -> bool:
-        """Whether levels are counted in average true ranges."""
-        levels = self.stop_loss is not None or self.take_profit is not None
-        return levels and self.stop_unit == "atr"
-
 
 @dataclass(frozen=True, eq=False)
 class StopTable:
@@ -133,30 +127,35 @@ class StopTable:
     needs_atr: bool
 
     @staticmethod
-    def of(stops: Sequence[Stops]) -> StopTable:
-        """One row per point."""
+    def of(points: Sequence[Mapping[str, Any]]) -> StopTable:
+        """One row per normalised point."""
         rates = [
-            (
-                math.nan if stop.stop_loss is None else stop.stop_loss,
-                math.nan if stop.take_profit is None else stop.take_profit,
-                stop.size,
-            )
-            for stop in stops
+            (_or_nan(point["stop_loss"]), _or_nan(point["take_profit"]), point["size"])
+            for point in points
+        ]
+        atr = [
+            point["stop_unit"] == "atr"
+            and not (point["stop_loss"] is None and point["take_profit"] is None)
+            for point in points
         ]
         plans = [
             (
-                min(stop.max_hold or NEVER, NEVER),
-                min(stop.cooldown, NEVER),
-                stop.needs_atr,
-                OF_DIRECTION[stop.direction],
+                min(point["max_hold"] or NEVER, NEVER),
+                min(point["cooldown"], NEVER),
+                needed,
+                OF_DIRECTION[point["direction"]],
             )
-            for stop in stops
+            for point, needed in zip(points, atr, strict=True)
         ]
         return StopTable(
             np.array(rates, dtype=np.float64).reshape(-1, 3),
             np.array(plans, dtype=np.int64).reshape(-1, 4),
-            any(stop.needs_atr for stop in stops),
+            any(atr),
         )
+
+
+def _or_nan(level: float | None) -> float:
+    return math.nan if level is None else level
 
 
 def flags_of(signals: Signals, n: int, direction: str) -> Flags:

@@ -204,12 +204,14 @@ class ParameterSpace:
         """
         if not isinstance(params, Mapping):
             raise _refused("parameters are a dict of names and values", params)
+        defaults = self._defaults
         point: dict[str, Any] = dict.fromkeys(self.names)
-        point.update(self._defaults)
+        point.update(defaults)
         for name, value in params.items():
-            point[name] = self.parameter(name).normalise(name, value)
+            if name not in defaults or value is not defaults[name]:
+                point[name] = self.parameter(name).normalise(name, value)
         for name in self.names:
-            if name not in params and name not in self._defaults:
+            if name not in params and name not in defaults:
                 raise _refused("this parameter must be given", name)
         for rule in self.constraints:
             if not rule.holds(point):

@@ -38,11 +38,16 @@ CREATE TABLE IF NOT EXISTS generations (
 CREATE TABLE IF NOT EXISTS trials (
     number INTEGER PRIMARY KEY, params TEXT NOT NULL,
     value REAL, error REAL, stage INTEGER, revealed REAL, audit REAL,
-    outcome TEXT NOT NULL, blocks BLOB NOT NULL);
+    outcome TEXT NOT NULL, days INTEGER NOT NULL, n_trades INTEGER NOT NULL,
+    content TEXT NOT NULL, blocks BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS volatile (
     number INTEGER PRIMARY KEY, source TEXT NOT NULL, seconds REAL NOT NULL);
 """
-_COLUMNS: Final = "number, params, value, error, stage, revealed, audit, outcome, blocks"
+_FACTS: Final = (
+    "number, params, value, error, stage, revealed, audit, outcome, days, n_trades, content"
+)
+_COLUMNS: Final = f"{_FACTS}, blocks"
+_MARKS: Final = ",".join("?" * len(_COLUMNS.split(",")))
 _PAGE: Final = 4096
 
 
@@ -56,6 +61,9 @@ class Trial:
     params: dict[str, Any]
     score: Score
     seconds: float = field(default=0.0, compare=False)
+    text: str = field(
+        default="", compare=False
+    )  # `point_text` of the parameters, where it is known
 
 
 class Ledger:
@@ -133,21 +141,25 @@ class Ledger:
             ).fetchone()
             return _trial(next(self._rows(number, number + 1)), generation, phase)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self, *, blocks: bool = False) -> Iterator[dict[str, Any]]:
         """All trials in their order, as they are stored: one dict of columns each.
 
         Besides the columns of the file a row has `generation` and `phase`, and from the part that
         is no part of the result `source` and `seconds`.
 
+        Args:
+            blocks: With the block results, in bytes.
+
         Raises:
             StoreError: the file cannot be read.
         """
-        names = [*_COLUMNS.split(", "), "source", "seconds"]
+        columns = _COLUMNS if blocks else _FACTS
+        names = [*columns.split(", "), "source", "seconds"]
         for generation in range(self._generations):
             with self._readable("read"):
                 phase, first, count, _ = self._head(generation)
                 found = self._database.execute(
-                    f"SELECT {_COLUMNS}, source, seconds FROM trials JOIN volatile USING (number)"  # noqa: S608  # fixed names
+                    f"SELECT {columns}, source, seconds FROM trials JOIN volatile USING (number)"  # noqa: S608  # fixed names
                     " WHERE number>=? AND number<? ORDER BY number",
                     (first, first + count),
                 ).fetchall()
@@ -165,7 +177,7 @@ class Ledger:
                 (self._generations, trials[0].phase, self._trials, len(rows), _digest(rows)),
             )
             database.executemany(
-                f"INSERT INTO trials ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # fixed names
+                f"INSERT INTO trials ({_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608  # fixed names
                 rows,
             )
             database.executemany(
@@ -243,7 +255,7 @@ class Ledger:
                 head is None
                 or head[1] != self._trials
                 or len(rows) != head[2]
-                or _digest(rows) != head[3]
+                or not _intact(rows, head[3])
             ):
                 _log.warning(
                     "%s: generation %d is damaged: run again from there", self.path, generation
@@ -285,21 +297,25 @@ class Ledger:
 
 def _row(trial: Trial) -> tuple[Any, ...]:
     score = trial.score
+    body = score.blocks.to_bytes()
     return (
         trial.number,
-        point_text(trial.params),
+        trial.text or point_text(trial.params),
         score.value,
         _or_none(score.error),
         score.stage,
         _or_none(score.revealed),
         score.audit,
         score.outcome.name,
-        score.blocks.to_bytes(),
+        int(score.blocks.n.sum()),
+        int(score.blocks.trades.sum()),
+        _content(body),
+        body,
     )
 
 
 def _trial(row: tuple[Any, ...], generation: int, phase: str) -> Trial:
-    number, params, value, error, stage, revealed, audit, outcome, blocks = row
+    number, params, value, error, stage, revealed, audit, outcome, *_, blocks = row
     score = Score(
         value=value,
         outcome=Outcome[outcome],
@@ -317,9 +333,16 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value  # SQLite has no NaN
 
 
+def _content(body: object) -> str:
+    """Digest of block results."""
+    return hashlib.blake2b(body if isinstance(body, bytes) else b"", digest_size=16).hexdigest()
+
+
 def _digest(rows: Sequence[tuple[Any, ...]]) -> bytes:
-    digest = hashlib.blake2b(digest_size=20)
-    for *plain, blocks in rows:
-        digest.update(json.dumps(plain, default=str).encode())
-        digest.update(blocks if isinstance(blocks, bytes) else b"")
-    return digest.digest()
+    """Digest of all that is stored of the trials; their block results enter by their own."""
+    facts = [list(row[:-1]) for row in rows]
+    return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=20).digest()
+
+
+def _intact(rows: Sequence[tuple[Any, ...]], digest: bytes) -> bool:
+    return _digest(rows) == digest and all(_content(row[-1]) == row[-2] for row in rows)

@@ -74,8 +74,8 @@ def plateau_of(
     count = max(2 * len(coordinates.names) + 1, _LEAST)
     if not len(own):
         return Plateau(None, own, count)
-    units = np.array([coordinates.unit(coordinates.key(point)) for point in params])
-    places, cells = _cells(coordinates, units.reshape(len(own), len(coordinates.names)))
+    units = coordinates.units([coordinates.key(point) for point in params])
+    places, cells = _cells(coordinates, units)
     votes = _group_medians(own, cells)
     best = np.argsort(-own, kind="stable")[:_CANDIDATES]
     asked, back = np.unique(cells[best], return_inverse=True)

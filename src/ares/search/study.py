@@ -227,7 +227,7 @@ class _Study:
             self._resume(stored)
             self._report(progress, resumed=True)
         while not self._done():
-            points, phase = self._ask()
+            points, texts, phase = self._ask()
             if not points:
                 break
             began = time.perf_counter()
@@ -235,8 +235,8 @@ class _Study:
             seconds = (time.perf_counter() - began) / len(points)
             first = self.counts["trials"]
             trials = [
-                Trial(first + i, self.generations, phase, point, score, seconds)
-                for i, (point, score) in enumerate(zip(points, scores, strict=True))
+                Trial(first + i, self.generations, phase, point, score, seconds, text)
+                for i, (point, score, text) in enumerate(zip(points, scores, texts, strict=True))
             ]
             self.ledger.append(trials)
             self._tell(trials)
@@ -295,9 +295,8 @@ class _Study:
 
     def _resume(self, stored: list[Trial]) -> None:
         """Ask again for the points of a stored generation, and tell what is known of them."""
-        points, phase = self._ask()
-        known = [point_text(trial.params) for trial in stored]
-        if list(map(point_text, points)) != known or phase != stored[0].phase:
+        points, texts, phase = self._ask()
+        if texts != [point_text(trial.params) for trial in stored] or phase != stored[0].phase:
             raise ArtifactError(
                 "resuming must ask for the points that the ledger holds",
                 where=f"{self.ledger.path}, generation {stored[0].generation}",
@@ -307,19 +306,21 @@ class _Study:
             self.evaluator.learn(points, [trial.score for trial in stored])
         self._tell(stored)
 
-    def _ask(self) -> tuple[list[dict[str, Any]], str]:
-        """Points of the next generation that were not asked before, and its phase."""
+    def _ask(self) -> tuple[list[dict[str, Any]], list[str], str]:
+        """Points of the next generation that were not asked before, as text, and its phase."""
         given, budget = self.counts["trials"], self.config.trials
         initial = self.config.initial_samples
         limit = initial if given < initial else budget
         size = min(self.sampler.batch, limit - given, budget - given)
-        fresh = []
+        points, texts = [], []
         for point in self.sampler.ask(size):
-            key = hashlib.blake2b(point_text(point).encode(), digest_size=12).digest()
+            text = point_text(point)
+            key = hashlib.blake2b(text.encode(), digest_size=12).digest()
             if key not in self._seen:
                 self._seen.add(key)
-                fresh.append(point)
-        return fresh, SOBOL if given < initial else ADAPTIVE
+                points.append(point)
+                texts.append(text)
+        return points, texts, SOBOL if given < initial else ADAPTIVE
 
     def _evaluate(self, points: list[dict[str, Any]], phase: str) -> list[Score]:
         if phase == SOBOL and isinstance(self.evaluator, ProgressiveEvaluator):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
-
-import numpy as np
 
 from ares.backtest.space import Categorical, Int
 from ares.core.errors import InputError
@@ -73,9 +70,6 @@ def _column(rows: list[dict[str, Any]], name: str) -> list[Any]:
 
 def _described(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the ledger in the words of the table."""
-    body = row["blocks"]
-    words = np.frombuffer(body, "<i8")
-    count = len(words) // (len(MEASURES) + 2)
     row |= {name: math.nan if row[name] is None else row[name] for name in _NUMBERS}
     stopped = row["stage"] is not None
     full = "full" if math.isfinite(row["value"]) else "failed"
@@ -83,9 +77,7 @@ def _described(row: dict[str, Any]) -> dict[str, Any]:
         "params": json.loads(row["params"]),
         "status": ("stopped" if math.isnan(row["audit"]) else "audited") if stopped else full,
         "stage": row["stage"] or 0,
-        "days": int(words[:count].sum()),
-        "n_trades": int(words[len(words) - count :].sum()),
-        "blocks": hashlib.blake2b(body, digest_size=16).hexdigest(),
+        "blocks": row["content"],
     }
 
 
@@ -124,7 +116,7 @@ def _write_pages(ledger: Ledger, types: dict[str, type], stream: BinaryIO) -> No
     import pyarrow.parquet as pq
 
     schema = _schema(types)
-    rows = ledger.rows()
+    rows = ledger.rows(blocks=True)
     with pq.ParquetWriter(stream, schema) as writer:
         while page := list(itertools.islice(rows, _PAGE)):
             writer.write_batch(_record_batch(page, types, schema))

@@ -15,7 +15,7 @@ from ares.core.errors import ParameterError
 from ares.core.identity import _make_hashable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ares.core.types import BoolArray, Float64Array
 
@@ -59,7 +59,6 @@ class Coordinates:
         ]
         kinds = "".join("d" if isinstance(d, Float) else "q" for d in self._dimensions)
         self._values = [_value_at(dimension) for dimension in self._dimensions]
-        self._places = [_place_of(dimension) for dimension in self._dimensions]
         self._packer = struct.Struct("<" + kinds)
         self._rules = [rule for rule in space.constraints if self._concerns(rule)]
 
@@ -79,9 +78,22 @@ class Coordinates:
             ]
         )
 
-    def unit(self, key: Key) -> tuple[float, ...]:
-        """Inverse of `from_unit`: the middle of the cell that holds the point."""
-        return tuple([place(value) for place, value in zip(self._places, key, strict=True)])
+    def units(self, keys: Sequence[Key]) -> Float64Array:
+        """Inverse of `from_unit`, one row per key: the middle of the cell that holds the point."""
+        columns = np.array(keys, dtype=np.float64).reshape(len(keys), len(self.names))
+        for i, dimension in enumerate(self._dimensions):
+            column = columns[:, i]
+            if isinstance(dimension, Categorical):
+                column[:] = (column + 0.5) / len(dimension.choices)
+                continue
+            whole = isinstance(dimension, Int)
+            low, high = float(dimension.low), float(dimension.high) + whole
+            if dimension.log:
+                middles = np.maximum(column + 0.5 * whole, low)
+                column[:] = np.log(middles / low) / math.log(high / low)
+            else:
+                column[:] = (column + 0.5 * whole - low) / (high - low)
+        return np.clip(columns, 0.0, 1.0)
 
     def snap(self, units: Float64Array) -> Float64Array:
         """Rows of units (n, parameters), each at the middle of its cell; floats stay."""
@@ -216,25 +228,6 @@ def _float_at(low: float, high: float, *, log: bool) -> Callable[[float], float]
         return min(max(value, low), high) + 0.0
 
     return between
-
-
-def _place_of(dimension: Parameter) -> Callable[[int | float], float]:
-    """The unit coordinate of a parameter's value: the middle of its cell."""
-    if isinstance(dimension, Categorical):
-        size = len(dimension.choices)
-        return lambda value: min(max((value + 0.5) / size, 0.0), 1.0)
-    whole = isinstance(dimension, Int)
-    low, high, half = dimension.low, dimension.high + whole, 0.5 * whole
-    if not dimension.log:
-        width = high - low
-        return lambda value: min(max((value + half - low) / width, 0.0), 1.0)
-    span = math.log(high / low)
-
-    def place(value: float) -> float:
-        value += half
-        return min(max(math.log(value / low) / span, 0.0), 1.0) if value > 0 else 0.0
-
-    return place
 
 
 def _single(dimension: Parameter) -> bool:

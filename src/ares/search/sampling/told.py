@@ -47,6 +47,7 @@ class Told:
         self._worth = np.full(64, np.nan)
         self._order = np.empty(0, dtype=np.int64)
         self._new: dict[int, Rank] = {}
+        self._placeless: dict[int, Key] = {}  # points whose units are not computed yet
         self.waiting = 0
 
     def __len__(self) -> int:
@@ -77,6 +78,11 @@ class Told:
         """Let all new scores count at once: the order in which they were told is irrelevant."""
         if not self._new:
             return
+        if self._placeless:
+            self._units[list(self._placeless)] = self._coordinates.units(
+                [*self._placeless.values()]
+            )
+            self._placeless.clear()
         numbers = np.array(sorted(self._new), dtype=np.int64)
         again = numbers[~np.isnan(self._worth[numbers])]
         if len(again):
@@ -112,7 +118,7 @@ class Told:
             if number == len(self._worth):
                 self._units = np.concatenate([self._units, np.empty_like(self._units)])
                 self._worth = np.concatenate([self._worth, np.full(number, np.nan)])
-            self._units[number] = self._coordinates.unit(key)
+            self._placeless[number] = key
             self.waiting += 1
         return number
 
