@@ -53,6 +53,26 @@ def test_rows_seem_feasible_where_their_points_are(rows):
 
 
 @given(UNITS)
+def test_many_keys_at_once_are_the_keys_one_by_one(rows):
+    coordinates = Coordinates(SPACE)
+    units = np.array(rows)
+    together = coordinates.keys(units)
+    assert len(together) == len(rows)
+    for row, key in zip(units, together, strict=True):
+        alone = coordinates.from_unit(row)
+        assert list(map(type, key)) == list(map(type, alone))
+        assert key[0] == alone[0]
+        assert key[4] == alone[4]
+        # exp of numpy and of the C library may differ in the last bit
+        assert abs(key[1] - alone[1]) <= (abs(row[1] - coordinates.units([alone])[0, 1]) > 0)
+        assert key[2:4] == pytest.approx(alone[2:4], rel=1e-14)
+        assert coordinates.feasible(key) == SPACE.allows(coordinates.point(key))
+    ends = coordinates.keys(np.array([[0.0] * 5, [1.0] * 5]))
+    assert [ends[0][:4], ends[1][:4]] == [(-5, 1, -2.0, 1e-3), (40, 5000, 3.0, 10.0)]
+    assert coordinates.keys(np.empty((0, 5))) == []
+
+
+@given(UNITS)
 def test_features_are_numbers_as_they_are_and_categories_one_unit_apart(rows):
     coordinates = Coordinates(SPACE)
     snapped = coordinates.snap(np.array(rows))

@@ -203,8 +203,8 @@ class AdaptiveSampler:
         self._generation += 1
         rng = np.random.default_rng(seed_for(self.seed, f"generation {self._generation}"))
         wanted = self.batch
-        for unit in parts.surrogate.propose(parts.told, wanted + _SPARE, rng):
-            key = parts.coordinates.from_unit(unit)
+        proposed = parts.surrogate.propose(parts.told, wanted + _SPARE, rng)
+        for key in parts.coordinates.keys(proposed):
             if len(self._queue) < wanted and parts.coordinates.feasible(key):
                 self._queue_up(parts, key, unless_known=True)
         while len(self._queue) < wanted:

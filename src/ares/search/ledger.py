@@ -39,15 +39,15 @@ CREATE TABLE IF NOT EXISTS trials (
     number INTEGER PRIMARY KEY, params TEXT NOT NULL,
     value REAL, error REAL, stage INTEGER, revealed REAL, audit REAL,
     outcome TEXT NOT NULL, days INTEGER NOT NULL, n_trades INTEGER NOT NULL,
-    content TEXT NOT NULL, blocks BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS volatile (
-    number INTEGER PRIMARY KEY, source TEXT NOT NULL, seconds REAL NOT NULL);
+    content TEXT NOT NULL, source TEXT NOT NULL, seconds REAL NOT NULL, blocks BLOB NOT NULL);
 """
 _FACTS: Final = (
     "number, params, value, error, stage, revealed, audit, outcome, days, n_trades, content"
 )
-_COLUMNS: Final = f"{_FACTS}, blocks"
+_VOLATILE: Final = "source, seconds"
+_COLUMNS: Final = f"{_FACTS}, {_VOLATILE}, blocks"
 _MARKS: Final = ",".join("?" * len(_COLUMNS.split(",")))
+_N_FACTS: Final = len(_FACTS.split(","))
 _PAGE: Final = 4096
 
 
@@ -141,11 +141,10 @@ class Ledger:
             ).fetchone()
             return _trial(next(self._rows(number, number + 1)), generation, phase)
 
-    def rows(self, *, blocks: bool = False) -> Iterator[dict[str, Any]]:
-        """All trials in their order, as they are stored: one dict of columns each.
+    def pages(self, *, blocks: bool = False) -> Iterator[dict[str, list[Any]]]:
+        """All trials in their order, as they are stored: the columns of a generation at a time.
 
-        Besides the columns of the file a row has `generation` and `phase`, and from the part that
-        is no part of the result `source` and `seconds`.
+        Besides the columns of the file there are `generation` and `phase`.
 
         Args:
             blocks: With the block results, in bytes.
@@ -153,18 +152,20 @@ class Ledger:
         Raises:
             StoreError: the file cannot be read.
         """
-        columns = _COLUMNS if blocks else _FACTS
-        names = [*columns.split(", "), "source", "seconds"]
+        columns = _COLUMNS if blocks else f"{_FACTS}, {_VOLATILE}"
+        names = columns.split(", ")
         for generation in range(self._generations):
             with self._readable("read"):
                 phase, first, count, _ = self._head(generation)
                 found = self._database.execute(
-                    f"SELECT {columns}, source, seconds FROM trials JOIN volatile USING (number)"  # noqa: S608  # fixed names
-                    " WHERE number>=? AND number<? ORDER BY number",
+                    f"SELECT {columns} FROM trials WHERE number>=? AND number<? ORDER BY number",  # noqa: S608  # fixed names
                     (first, first + count),
                 ).fetchall()
-            place = {"generation": generation, "phase": phase}
-            yield from (place | dict(zip(names, row, strict=True)) for row in found)
+            page: dict[str, list[Any]] = {
+                "generation": [generation] * count,
+                "phase": [phase] * count,
+            }
+            yield page | dict(zip(names, map(list, zip(*found, strict=True)), strict=True))
 
     def _commit(self, trials: Sequence[Trial]) -> None:
         database = self._database
@@ -179,10 +180,6 @@ class Ledger:
             database.executemany(
                 f"INSERT INTO trials ({_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608  # fixed names
                 rows,
-            )
-            database.executemany(
-                "INSERT INTO volatile VALUES (?,?,?)",
-                [(t.number, t.score.source, t.seconds) for t in trials],
             )
             durability_point("ledger.inside")
         durability_point("ledger.after")
@@ -266,8 +263,7 @@ class Ledger:
         with database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("DELETE FROM generations WHERE generation>=?", (self._generations,))
-            for table in ("trials", "volatile"):
-                database.execute(f"DELETE FROM {table} WHERE number>=?", (self._trials,))  # noqa: S608  # fixed names
+            database.execute("DELETE FROM trials WHERE number>=?", (self._trials,))
 
     def _head(self, generation: int) -> Any:
         return self._database.execute(
@@ -310,6 +306,8 @@ def _row(trial: Trial) -> tuple[Any, ...]:
         int(score.blocks.n.sum()),
         int(score.blocks.trades.sum()),
         _content(body),
+        score.source,
+        trial.seconds,
         body,
     )
 
@@ -340,9 +338,9 @@ def _content(body: object) -> str:
 
 def _digest(rows: Sequence[tuple[Any, ...]]) -> bytes:
     """Digest of all that is stored of the trials; their block results enter by their own."""
-    facts = [list(row[:-1]) for row in rows]
+    facts = [list(row[:_N_FACTS]) for row in rows]
     return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=20).digest()
 
 
 def _intact(rows: Sequence[tuple[Any, ...]], digest: bytes) -> bool:
-    return _digest(rows) == digest and all(_content(row[-1]) == row[-2] for row in rows)
+    return _digest(rows) == digest and all(_content(row[-1]) == row[_N_FACTS - 1] for row in rows)

@@ -28,7 +28,6 @@ CREATE TABLE IF NOT EXISTS problems (problem INTEGER PRIMARY KEY, identity TEXT 
 CREATE TABLE IF NOT EXISTS results (
     key BLOB PRIMARY KEY, problem INTEGER, params TEXT, blocks TEXT, body BLOB, digest BLOB,
     written INTEGER);
-CREATE INDEX IF NOT EXISTS results_of_problem ON results (problem);
 CREATE TABLE IF NOT EXISTS quarantine (key BLOB, params TEXT, blocks TEXT, body BLOB, digest BLOB);
 """
 _SLICE: Final = 500

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -39,13 +38,16 @@ def trials_table(ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     columns: dict[str, list[Any]] = {name: [] for name in (*_PLACE, *_DESCRIBED, *_VOLATILE)}
     params: dict[str, list[Any]] = {}
-    for count, row in enumerate(map(_described, ledger.rows())):
+    count = 0
+    for page in map(_described, ledger.pages()):
         for name, values in columns.items():
-            values.append(row[name])
-        for name in row["params"].keys() - params.keys():
+            values.extend(page[name])
+        points = page["params"]
+        for name in {name for point in points for name in point} - params.keys():
             params[name] = [None] * count
         for name, values in params.items():
-            values.append(row["params"].get(name))
+            values.extend(point.get(name) for point in points)
+        count += len(points)
     table = pd.DataFrame(
         {
             **{name: columns[name] for name in _PLACE},
@@ -64,21 +66,28 @@ _DESCRIBED: Final = (
 )  # fmt: skip
 
 
-def _column(rows: list[dict[str, Any]], name: str) -> list[Any]:
-    return [row[name] for row in rows]
-
-
-def _described(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the ledger in the words of the table."""
-    row |= {name: math.nan if row[name] is None else row[name] for name in _NUMBERS}
-    stopped = row["stage"] is not None
-    full = "full" if math.isfinite(row["value"]) else "failed"
-    return row | {
-        "params": json.loads(row["params"]),
-        "status": ("stopped" if math.isnan(row["audit"]) else "audited") if stopped else full,
-        "stage": row["stage"] or 0,
-        "blocks": row["content"],
+def _described(page: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The columns of a generation in the words of the table."""
+    numbers = {
+        name: [math.nan if value is None else value for value in page[name]] for name in _NUMBERS
     }
+    stages = [0 if stage is None else stage for stage in page["stage"]]
+    return (
+        page
+        | numbers
+        | {
+            "params": [json.loads(text) for text in page["params"]],
+            "status": list(map(_status, stages, numbers["value"], numbers["audit"])),
+            "stage": stages,
+            "blocks": page["content"],
+        }
+    )
+
+
+def _status(stage: int, value: float, audit: float) -> str:
+    if stage:
+        return "stopped" if math.isnan(audit) else "audited"
+    return "full" if math.isfinite(value) else "failed"
 
 
 def table_digest(table: pd.DataFrame) -> str:
@@ -116,21 +125,34 @@ def _write_pages(ledger: Ledger, types: dict[str, type], stream: BinaryIO) -> No
     import pyarrow.parquet as pq
 
     schema = _schema(types)
-    rows = ledger.rows(blocks=True)
     with pq.ParquetWriter(stream, schema) as writer:
-        while page := list(itertools.islice(rows, _PAGE)):
-            writer.write_batch(_record_batch(page, types, schema))
+        for batch in _batches(
+            _record_batch(page, types, schema) for page in ledger.pages(blocks=True)
+        ):
+            writer.write_table(batch)
+
+
+def _batches(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Tables of a few thousand rows from generations of any size."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(len(one) for one in waiting) >= _PAGE:
+            yield pa.Table.from_batches(waiting).combine_chunks()
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting).combine_chunks()
 
 
 def _parameter_types(ledger: Ledger) -> dict[str, type]:
     """The one type of each parameter's values; mixed ones are text."""
     found: dict[str, set[type]] = {}
-    for row in ledger.rows():
-        for name, value in json.loads(row["params"]).items():
-            if value is not None:
-                found.setdefault(name, set()).add(type(value))
-            else:
-                found.setdefault(name, set())
+    for page in ledger.pages():
+        for text in page["params"]:
+            for name, value in json.loads(text).items():
+                found.setdefault(name, set()).update(() if value is None else (type(value),))
     single = {name: kinds.pop() if len(kinds) == 1 else kinds for name, kinds in found.items()}
     return {
         name: kind if isinstance(kind, type) else float if kind == {int, float} else str
@@ -165,24 +187,20 @@ def _schema(types: dict[str, type]) -> pa.Schema:
 
 
 def _record_batch(
-    page: list[dict[str, Any]], types: dict[str, type], schema: pa.Schema
+    page: dict[str, list[Any]], types: dict[str, type], schema: pa.Schema
 ) -> pa.RecordBatch:
     import pyarrow as pa
 
-    blocks = [BlockResults.from_bytes(row["blocks"]) for row in page]
-    rows = list(map(_described, page))
-    columns: dict[str, list[Any]] = {name: _column(rows, name) for name in schema.names[:3]}
+    blocks = [BlockResults.from_bytes(body) for body in page["blocks"]]
+    columns = _described(page)
     for name, kind in types.items():
-        values = [row["params"].get(name) for row in rows]
-        columns[f"{PARAMETER}{name}"] = [None if value is None else kind(value) for value in values]
-    for name in schema.names:
-        if not name.startswith("block_") and name not in columns:
-            columns[name] = _column(rows, name)
+        values = [point.get(name) for point in columns["params"]]
+        columns[f"{PARAMETER}{name}"] = [None if v is None else kind(v) for v in values]
     columns["block_days"] = [one.n for one in blocks]
     columns["block_trades"] = [one.trades for one in blocks]
     for at, name in enumerate(MEASURES):
         columns[f"block_{name}"] = [one.measures[at] for one in blocks]
-    return pa.RecordBatch.from_pydict(columns, schema=schema)
+    return pa.RecordBatch.from_pydict({n: columns[n] for n in schema.names}, schema=schema)
 
 
 def to_optuna(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from collections.abc import Hashable
 from numbers import Integral
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Key: TypeAlias = tuple[int | float, ...]
 """One entry per searched parameter: the number, or the index of the category."""
 
+_EXACT: Final = 2**52  # integers of a range that float64 holds, with room
 _SIDE: Final = math.sqrt(0.5)  # two categories are one unit apart
 
 
@@ -61,6 +63,7 @@ class Coordinates:
         self._values = [_value_at(dimension) for dimension in self._dimensions]
         self._packer = struct.Struct("<" + kinds)
         self._rules = [rule for rule in space.constraints if self._concerns(rule)]
+        self._sides = [(self._side(rule.left), self._side(rule.right)) for rule in self._rules]
 
     def size(self, index: int) -> int:
         """How many values parameter `index` (no float) can take."""
@@ -77,6 +80,26 @@ class Coordinates:
                 for value_at, u in zip(self._values, unit.tolist(), strict=True)
             ]
         )
+
+    def keys(self, units: Float64Array) -> list[Key]:
+        """The points at rows of units (n, parameters), each in [0, 1]."""
+        columns: list[list[Any]] = []
+        for i, dimension in enumerate(self._dimensions):
+            column = np.clip(units[:, i], 0.0, 1.0)
+            if isinstance(dimension, Int) and self.size(i) > _EXACT:
+                columns.append(list(map(self._values[i], column.tolist())))
+            elif isinstance(dimension, Categorical):
+                size = len(dimension.choices)
+                chosen = np.minimum(np.floor(column * size), size - 1)
+                columns.append(chosen.astype(np.int64).tolist())
+            elif isinstance(dimension, Int):
+                columns.append(self._column(units, i).astype(np.int64).tolist())
+            else:
+                # The ends are themselves: exp(log(low)) is not always low.
+                low, high = float(dimension.low), float(dimension.high)
+                inner = np.where(column <= 0.0, low, self._column(units, i))
+                columns.append((np.where(column >= 1.0, high, inner) + 0.0).tolist())
+        return list(zip(*columns, strict=True)) if columns else [()] * len(units)
 
     def units(self, keys: Sequence[Key]) -> Float64Array:
         """Inverse of `from_unit`, one row per key: the middle of the cell that holds the point."""
@@ -161,7 +184,23 @@ class Coordinates:
 
     def feasible(self, key: Key) -> bool:
         """Whether the point meets the constraints of its space."""
-        return not self._rules or self._space.allows(self.point(key))
+        for left, right in self._sides:
+            a, b = left(key), right(key)
+            if a is not None and b is not None and not a < b:
+                return False
+        return True
+
+    def _side(self, name: str) -> Callable[[Key], Any]:
+        """What one side of a constraint is at a key."""
+        if name in self._fixed:
+            value = self._fixed[name]
+            return lambda _: value
+        index = self.names.index(name)
+        dimension = self._dimensions[index]
+        if isinstance(dimension, Categorical):
+            choices = dimension.choices
+            return lambda key: choices[int(key[index])]
+        return operator.itemgetter(index)
 
     def seem_feasible(self, units: Float64Array) -> BoolArray:
         """Rows of units (n, parameters) that meet the constraints, as far as float64 can tell."""
