@@ -46,15 +46,47 @@ def test_value_is_the_pooled_statistic_less_jackknife_errors(kind, returns):
     assume(np.std(returns) > 1e-6)
     year = 10.0
     borders = even_borders(len(returns), 4)
-    left_out = [
-        naive(kind, [*returns[:a], *returns[b:]], year, len(returns)) for a, b in pairwise(borders)
-    ]
+    parts = [[*returns[:a], *returns[b:]] for a, b in pairwise(borders)]
+    growing = kind in {"total_return", "calmar"}
+    if growing:
+        left_out = [sum(map(math.log1p, part)) * len(returns) / len(part) for part in parts]
+    else:
+        left_out = [naive(kind, part, year) for part in parts]
     error = math.sqrt(3 / 4 * sum((x - np.mean(left_out)) ** 2 for x in left_out))
+
+    def less(errors):
+        """The statistic after so many standard errors: of growth it is the logarithm that falls."""
+        bare = naive(kind, returns, year)
+        if not growing:
+            return bare - errors * error
+        lower = sum(map(math.log1p, returns)) - errors * error
+        if kind == "total_return":
+            return math.expm1(lower)
+        gain = math.prod(1 + x for x in returns) ** (year / len(returns)) - 1
+        return math.expm1(lower * year / len(returns)) * bare / gain if gain else 0.0
+
     score = Objective(kind, penalty=1.5).score(cut(returns), year)
-    expected = naive(kind, returns, year) - 1.5 * error
     assert score.outcome is Outcome.OK
-    assert score.error == pytest.approx(error, rel=1e-6, abs=1e-9)
-    assert score.value == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert score.value == pytest.approx(less(1.5), rel=1e-6, abs=1e-6)
+    assert score.error == pytest.approx(less(0.0) - less(1.0), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["total_return", "calmar"])
+def test_a_point_that_surely_loses_all_is_worse_than_one_that_gains_with_luck(kind):
+    rng = np.random.default_rng(0)
+    lost = list(rng.normal(-0.05, 0.001, 400))
+    gained = list(rng.normal(0.004, 0.03, 400))
+    bad, good = (Objective(kind).score(cut(r, 16), 365.0) for r in (lost, gained))
+    assert bad.value < -0.9 < good.value
+    assert good.error > bad.error
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_without_a_drawdown_calmar_is_undefined(penalty):
+    for seed in range(20):
+        rising = list(np.abs(np.random.default_rng(seed).normal(0.001, 0.01, 60)))
+        score = Objective("calmar", penalty=penalty).score(cut(rising), 365.0)
+        assert (score.value, score.outcome) == (-math.inf, Outcome.NOT_FINITE)
 
 
 @pytest.mark.parametrize("kind", ["sharpe", "sortino", "total_return", "calmar"])

@@ -66,6 +66,8 @@ class Score:
 class Objective:
     """A pooled statistic less `penalty` jackknife standard errors over the blocks.
 
+    Of growth (total return, and that in Calmar's ratio) it is the logarithm that is penalised.
+
     Args:
         statistic: "sharpe" (annualised, of the pooled daily returns), "sortino" (the same with the
             downside deviation), "total_return" (of the whole range), "calmar" (annual growth over
@@ -103,7 +105,7 @@ class Objective:
 
     def pooled(self, blocks: BlockResults, days_per_year: float) -> float:
         """The bare statistic of these blocks; NaN where it is undefined."""
-        return float(self._pooled(BlockTable.of([blocks]), days_per_year, [True])[0, 0])
+        return float(self._pooled(BlockTable.of([blocks]), days_per_year, [True], 0.0)[0, 0])
 
     def score(self, blocks: BlockResults, days_per_year: float, source: str = "engine") -> Score:
         """The objective of one continuous run."""
@@ -128,9 +130,7 @@ class Objective:
         """
         outcomes = self._outcomes(table, flat=flat)
         good = [outcome is Outcome.OK for outcome in outcomes]
-        numbers = self._pooled(table, days_per_year, good)
-        if not flat and not callable(self.statistic) and self.penalty:
-            numbers[:, 0] -= self.penalty * numbers[:, 1]
+        numbers = self._pooled(table, days_per_year, good, 0.0 if flat else self.penalty)
         return [
             Score(value, outcome, blocks, error, source=source)
             if outcome is Outcome.OK and math.isfinite(value)
@@ -157,9 +157,9 @@ class Objective:
         return [kinds[kind] for kind in chosen.tolist()]
 
     def _pooled(
-        self, table: BlockTable, days_per_year: float, good: Sequence[bool]
+        self, table: BlockTable, days_per_year: float, good: Sequence[bool], penalty: float
     ) -> Float64Array:
-        """Statistic and its standard error of each run that is good, shape (runs, 2)."""
+        """Value and standard error of each run that is good, shape (runs, 2)."""
         out = np.full((len(table), 2), math.nan)
         if callable(self.statistic):
             for row, (fine, blocks) in enumerate(zip(good, table.results(), strict=True)):
@@ -167,7 +167,9 @@ class Objective:
                     out[row, 0] = self._called(blocks, days_per_year)
             return out
         with np.errstate(all="ignore"):  # what is undefined is NaN
-            pooled.pool(_KINDS[self.statistic], table.n, table.measures, days_per_year, out)
+            pooled.pool(
+                _KINDS[self.statistic], table.n, table.measures, days_per_year, penalty, out
+            )
         return out
 
     def _called(self, blocks: BlockResults, days_per_year: float) -> float:
