@@ -220,6 +220,84 @@ def test_the_code_of_a_users_strategy_and_of_its_imports_is_in_the_key(
     sys.modules.pop("levels", None)
 
 
+FACTORY = """
+import numpy as np
+from ares.backtest.signals import Events
+from ares.backtest.space import Int, ParameterSpace
+
+def make(sign):
+    class Made:
+        name = "Made"
+        space = ParameterSpace({"period": Int(1, 9, minimum=1, default=3)})
+        def prepare(self, bars, *, max_gap=None):
+            return bars.close
+        def signals(self, prepared, params):
+            up = np.flatnonzero(sign * np.diff(prepared) > 0.5) + 1
+            down = np.flatnonzero(sign * np.diff(prepared) < -0.5) + 1
+            return Events(up, down, down, up)
+    return Made
+
+Trend, Revert = make(1.0), make(-1.0)
+"""
+
+
+def test_classes_that_one_function_made_are_told_apart_by_their_names(cyclic, tmp_path, caplog):
+    file = tmp_path / "made.py"
+    file.write_text(FACTORY)
+    for name in ("Trend", "Revert"):
+        inner = EngineEvaluator(cyclic, load_strategy(f"{file}:{name}"))
+        cached = CachedBacktester(inner=inner, store=tmp_path / "c.sqlite")
+        plain = inner.evaluate([{"period": 3}])
+        assert same(cached.evaluate([{"period": 3}]), plain)
+        assert cached.stats()["misses"] == 1
+        cached.close()
+    bare = EngineEvaluator(cyclic, load_strategy(f"{file}:Trend").inner)
+    assert CachedBacktester(inner=bare).stats()["fallbacks"]
+    assert "made by a function" in caplog.text
+
+
+def test_a_file_that_was_changed_after_it_was_loaded_is_not_cached(cyclic, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "levels.py").write_text("LEVEL = 0.5\n")
+    (tmp_path / "mine.py").write_text(USER)
+    spec = f"{tmp_path / 'mine.py'}:Mine"
+
+    def fallbacks(strategy):
+        inner = EngineEvaluator(cyclic, strategy)
+        return CachedBacktester(inner=inner).stats()["fallbacks"]
+
+    try:
+        strategy = load_strategy(spec)
+        assert fallbacks(strategy) == []
+        (tmp_path / "levels.py").write_text("LEVEL = 0.75\n")  # the old one is still loaded
+        assert fallbacks(load_strategy(spec))
+        (tmp_path / "levels.py").write_text("LEVEL = 0.5\n")
+        assert fallbacks(strategy) == []
+        (tmp_path / "mine.py").write_text(USER + "\n# other\n")
+        assert fallbacks(strategy)
+        assert fallbacks(load_strategy(spec)) == []
+    finally:
+        sys.modules.pop("levels", None)
+
+
+def test_packages_that_hold_an_import_are_code_too(tmp_path, monkeypatch):
+    from ares.search.strategy_identity import code_closure
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "pkg").mkdir()
+    for name in ("pkg/__init__.py", "pkg/sub.py", "late.py"):
+        (tmp_path / name).write_text("A = 1\n")
+    start = tmp_path / "start.py"
+    start.write_text("import importlib\nimport pkg.sub\nlate = importlib.import_module('late')\n")
+    before = code_closure(start)
+    assert len(before["files"]) == 4
+    for name in ("pkg/__init__.py", "pkg/sub.py", "late.py"):
+        (tmp_path / name).write_text("A = 2\n")
+        after = code_closure(start)
+        assert after != before, name
+        before = after
+
+
 class _Settings:
     name = "Settings"
     space = SmaCross.space

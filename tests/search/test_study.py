@@ -217,10 +217,12 @@ def test_the_ledger_of_another_search_is_refused(engine, tmp_path):
         search(engine, ledger=path)
 
 
+def _days(blocks, year):
+    return float(blocks.n[0])
+
+
 def test_a_search_without_identity_keeps_its_ledger_in_memory_and_says_so(cyclic, tmp_path):
-    engine = EngineEvaluator(
-        cyclic, SmaCross(), costs=Costs(0.0, 0.0), objective=Objective(lambda b, y: float(b.n[0]))
-    )
+    engine = EngineEvaluator(cyclic, SmaCross(), costs=Costs(0.0, 0.0), objective=Objective(_days))
     offset = 3.0
 
     def closure(blocks, year):

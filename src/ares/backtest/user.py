@@ -44,15 +44,17 @@ class UserStrategy:
         inner: The instance of the user's class.
         path: Its source file.
         source: Digest of that file as it was loaded.
+        asked: The name in that file by which its class was asked for.
     """
 
     inner: Any
     path: Path
     source: str = ""
+    asked: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is no importable module's: another process loads the file, then the settings.
-        return _reload, (str(self.path), type(self.inner).__name__, self.source), vars(self.inner)
+        return _reload, (str(self.path), self.asked, self.source), vars(self.inner)
 
     def __setstate__(self, settings: dict[str, Any]) -> None:
         vars(self.inner).update(settings)
@@ -155,7 +157,7 @@ def load_strategy(spec: str) -> Strategy:
             remedy=f"Did you mean {near[0]}?" if near else "It has no class of its own.",
         )
     inner = run_guarded(path, f"{name}()", found, line=_first_line(found, "__init__", path))
-    strategy = UserStrategy(inner, path, source)
+    strategy = UserStrategy(inner, path, source, name)
     _check_shape(strategy)
     return strategy
 

@@ -7,6 +7,7 @@ once, and keeps the last few problems.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -114,14 +115,16 @@ class Cargo:
         Raises:
             Exception: whatever its parts raise where they cannot be packed.
         """
-        body = packed(evaluator)
         problem = problem_of(evaluator)
+        body = packed(evaluator)
         digest = _digest(body)
         if problem is None:
             return Cargo(digest, body, code_digest(), None)
         source = _user_file(problem.objective.statistic)
         objective = None if source is None else (str(source), _digest(source.read_bytes()))
-        return Cargo(digest, body, code_digest(), problem.identity, objective)
+        # A strategy may have remembered something since the problem's identity was taken.
+        identity = dataclasses.replace(problem).identity
+        return Cargo(digest, body, code_digest(), identity, objective)
 
     def unpack(self) -> BacktestEvaluator:
         """The evaluator, in the process of a worker.
