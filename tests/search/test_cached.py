@@ -1,8 +1,10 @@
 import dataclasses
+import math
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -296,6 +298,53 @@ def test_packages_that_hold_an_import_are_code_too(tmp_path, monkeypatch):
         after = code_closure(start)
         assert after != before, name
         before = after
+
+
+class _Stopping:
+    """A policy: it stops every other point."""
+
+    def __init__(self, inner):
+        self.inner, self.problem = inner, inner.problem
+
+    def evaluate(self, points, blocks=None, *, of=None):
+        scores = self.inner.evaluate(points, blocks, of=of)
+        return [
+            dataclasses.replace(score, value=-math.inf, stage=1) if i % 2 else score
+            for i, score in enumerate(scores)
+        ]
+
+
+def test_what_a_policy_inside_has_stopped_is_not_kept(engine, points, tmp_path):
+    cached = CachedBacktester(inner=_Stopping(engine), store=tmp_path / "c.sqlite")
+    cached.evaluate(points)
+    cached.close()
+    plain = CachedBacktester(inner=engine, store=tmp_path / "c.sqlite")
+    assert same(plain.evaluate(points), engine.evaluate(points))
+    assert plain.stats()["store_hits"] == len(points) // 2
+    plain.close()
+
+
+def test_slow_misses_are_kept_piece_by_piece(counting, tmp_path):
+    """Whoever kills a long generation in its middle finds what was done."""
+    many = [{"fast": 3 + i % 9, "slow": 20 + i} for i in range(30)]
+
+    class Slow:
+        problem = counting.problem
+
+        def evaluate(self, some, blocks=None, *, of=None):
+            if counting.points + len(some) > 20:
+                raise KeyboardInterrupt
+            time.sleep(0.3 * len(some))
+            return counting.evaluate(some, blocks, of=of)
+
+    cached = CachedBacktester(inner=Slow(), store=tmp_path / "c.sqlite")
+    with pytest.raises(KeyboardInterrupt):
+        cached.evaluate(many)
+    cached.close()
+    again = CachedBacktester(inner=counting, store=tmp_path / "c.sqlite")
+    again.evaluate(many)
+    assert again.stats()["store_hits"] == 16
+    again.close()
 
 
 class _Settings:

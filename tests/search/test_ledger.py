@@ -1,5 +1,9 @@
+import dataclasses
+import json
 import math
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ares.backtest.result import Outcome
+from ares.backtest.space import ParameterSpace
 from ares.backtest.strategies import SmaCross
 from ares.core.config import SearchConfig
 from ares.kernels.blocks import MEASURES
@@ -16,7 +21,7 @@ from ares.search.blocks import BlockResults
 from ares.search.ledger import Trial
 from ares.search.objective import Score
 from ares.search.progressive import ProgressiveEvaluator
-from ares.search.trials import export_parquet, table_digest, to_optuna, trials_table
+from ares.search.trials import export_parquet, storable, table_digest, to_optuna, trials_table
 
 CONFIG = SearchConfig(trials=96, initial_samples=32, generation=16, min_trades=5)
 
@@ -176,6 +181,76 @@ def test_without_optuna_the_export_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", lacking)
     with pytest.raises(ValueError, match=r"ares-trainer\[optuna\]"):
         to_optuna(pd.DataFrame(), SmaCross.space)
+
+
+def test_a_second_reader_leaves_a_running_search_alone(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path, "r") as writer:
+        trials = filled(writer, generations=2)
+        with Ledger(path, None) as reader:
+            assert [t for g in reader.replay() for t in g] == trials
+            writer.append([made_up(8, 2, np.random.default_rng(1))])
+            assert len(reader) == 8
+        assert export_parquet(path, tmp_path / "out.parquet") == 9
+        assert len([*writer.replay()]) == 3
+    with pytest.raises(ValueError, match="no such trial ledger"):
+        export_parquet(tmp_path / "none.sqlite", tmp_path / "out.parquet")
+
+
+def test_a_value_of_minus_zero_is_no_damage(tmp_path, caplog):
+    trial = made_up(0, 0, np.random.default_rng(0))
+    score = dataclasses.replace(trial.score, value=-0.0, error=-0.0, revealed=-0.0, audit=-0.0)
+    with Ledger(tmp_path / "l.sqlite", "r") as ledger:
+        ledger.append([dataclasses.replace(trial, score=score)])
+    with Ledger(tmp_path / "l.sqlite", "r") as again:
+        assert len(again) == 1
+    assert not caplog.text
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from ares.search.ledger import Ledger
+from ares.search.scorestore import ScoreStore
+Path(sys.argv[1], sys.argv[2]).touch()
+while len(list(Path(sys.argv[1]).glob("ready*"))) < 4:
+    pass
+for i in range(30):
+    Ledger(Path(sys.argv[1], f"{i}.ledger"), "r").close()
+    store = ScoreStore(Path(sys.argv[1], f"{i}.cache"))
+    assert store.failure is None, store.failure
+    store.close()
+"""
+
+
+@pytest.mark.slow
+def test_many_processes_may_open_a_new_file_at_once(tmp_path):
+    started = [
+        subprocess.Popen([sys.executable, "-c", OPEN, str(tmp_path), f"ready{i}"]) for i in range(4)
+    ]
+    assert [process.wait() for process in started] == [0] * 4
+
+
+@pytest.mark.parametrize(
+    "choices", [[None, 0.02, 0.05], ["none", 2, 5], [1, True], [True, "True"], [10**19, 3], ["a"]]
+)
+def test_categories_of_any_kind_are_searched_and_stored(tmp_path, choices):
+    class Plain:
+        def evaluate(self, points, blocks=None, *, of=None):
+            rng = np.random.default_rng(0)
+            return [made_up(0, 0, rng).score for _ in points]
+
+    space = ParameterSpace.from_bounds({"kind": choices, "x": (0.0, 1.0)})
+    config = SearchConfig(trials=20, initial_samples=16, generation=8)
+    found = run_search(Plain(), space, config, seed=1)
+    assert found.best["kind"] in choices
+    storable(found.trials).to_parquet(tmp_path / "t.parquet")
+    stored = pd.read_parquet(tmp_path / "t.parquet")["param_kind"].tolist()
+    same = [
+        a == b or (pd.isna(b) if a is None or b != b else a == json.loads(b))  # noqa: PLR0124
+        for a, b in zip(found.trials["param_kind"].tolist(), stored, strict=True)
+    ]
+    assert all(same)
 
 
 @pytest.mark.slow

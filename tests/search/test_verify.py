@@ -56,6 +56,20 @@ def test_a_planted_lie_is_found_though_its_digest_fits(filled, engine, flat):
     store.close()
 
 
+def test_a_true_result_under_the_key_of_another_point_is_a_lie(filled, engine):
+    with sqlite3.connect(filled) as database:
+        rows = database.execute(
+            "SELECT key, problem, params, blocks, body FROM results WHERE problem=1 AND blocks=''"
+        ).fetchall()[:2]
+        (key, problem, *_), (_, _, params, blocks, body) = rows
+        row = _row(Request(key, params, blocks), BlockResults.from_bytes(body), problem, 0)
+        database.execute("INSERT OR REPLACE INTO results VALUES (?,?,?,?,?,?,?)", row)
+    database.close()
+    store = ScoreStore(filled)
+    assert len(verify_sample(store, engine.problem, sample=100, seed=0).wrong) == 1
+    store.close()
+
+
 def test_damage_anywhere_is_found_by_its_digest(filled, engine):
     with sqlite3.connect(filled) as database:
         database.execute("UPDATE results SET body = zeroblob(length(body)) WHERE problem=2")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ares.backtest.engine import simulate
-from ares.core.errors import InputError
+from ares.core.errors import InputError, ReplayError
 from ares.core.identity import seed_for
 from ares.core.settings import shaping_values, to_toml
 from ares.market.bars import split_holdout
@@ -25,6 +25,7 @@ from ares.pipeline.summaries import iso, plain
 from ares.search.objective import Objective
 from ares.search.strategy_identity import callable_identity
 from ares.search.study import request_digest, run_search
+from ares.search.trials import storable
 from ares.store.locks import FileLock
 
 if TYPE_CHECKING:
@@ -131,15 +132,19 @@ def optimize(
         stack.enter_context(toolkit.watched())
         ledger = None if digest is None else _ledger(stack, workspace.work(digest))
         with told_of(progress, kept=ledger is not None) as told:
-            found = run_search(
-                evaluator,
-                request.space,
-                config.search,
-                seed=seed,
-                ledger=ledger,
-                patience=patience,
-                progress=told,
-            )
+            try:
+                found = run_search(
+                    evaluator,
+                    request.space,
+                    config.search,
+                    seed=seed,
+                    ledger=ledger,
+                    patience=patience,
+                    progress=told,
+                )
+            except ReplayError:  # its scores are wrong: a second start must not use them
+                _forget(ledger)
+                raise
         told.stop()
         try:
             raised = _why_nothing(toolkit, training, request, found)
@@ -242,7 +247,7 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
     files = {
         "config.toml": _config_toml(config, request).encode(),
         "params.json": as_json(best),
-        "trials.parquet": as_parquet(found.trials),
+        "trials.parquet": as_parquet(storable(found.trials)),
     }
     metrics: dict[str, Any] = {"score": best["score"]}
     if found.best is not None and found.score is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ares.backtest.result import Outcome
 from ares.backtest.strategies import SmaCross
@@ -18,7 +20,7 @@ from ares.search.frames import bars_from, technical_indicators
 from ares.search.scorestore import Memory, Request, ScoreStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from ares.search.objective import Objective, Score
 
 _log = logging.getLogger("ares.search")
+
+_LEAST: Final = 8  # points of a piece at least, and two for each worker
+_SECONDS: Final = 2.0
 
 
 class CachedBacktester:
@@ -93,6 +98,7 @@ class CachedBacktester:
         self._counts = {"memory_hits": 0, "store_hits": 0, "misses": 0}
         self._fallbacks: list[str] = []
         self._indicators: dict[str, Float64Array] | None = None
+        self._pace = _Pace(getattr(self._inner, "n_workers", 1))
         self._prefix = self._key_prefix()
         self._watch()
 
@@ -136,10 +142,12 @@ class CachedBacktester:
         for at, request in enumerate(requests):
             if request.key not in found:
                 lacking.setdefault(request.key, at)
-        if lacking:
-            fresh = self._inner.evaluate([points[at] for at in lacking.values()], blocks, of=of)
-            scores |= dict(zip(lacking, fresh, strict=True))
-            self._remember([(requests[at], scores[key]) for key, at in lacking.items()])
+        for keys in self._pace.pieces(list(lacking)):
+            with self._pace.timed(len(keys)):
+                missing = [points[lacking[key]] for key in keys]
+                fresh = self._inner.evaluate(missing, blocks, of=of)
+            scores |= dict(zip(keys, fresh, strict=True))
+            self._remember([(requests[lacking[key]], scores[key]) for key in keys])
         return [scores[request.key] for request in requests]
 
     def daily_returns(self, points: Sequence[Point]) -> Float64Array:
@@ -178,10 +186,10 @@ class CachedBacktester:
 
     def _request(self, point: Point, blocks: Sequence[int] | None, of: int | None) -> Request:
         """What the entry of a point is found by."""
+        assert self._prefix is not None  # noqa: S101  # the caller looked
         params = point_text(self.problem.normalise(point))
         which = "" if blocks is None else f"{of or MAX_FLAT_BLOCKS}:{','.join(map(str, blocks))}"
-        text = f"{self._prefix}\0{params}\0{which}".encode()
-        return Request(hashlib.blake2b(text, digest_size=20).digest(), params, which)
+        return Request(key_of(self._prefix, params, which), params, which)
 
     def _look_up(self, requests: list[Request]) -> dict[bytes, tuple[BlockResults, str]]:
         found: dict[bytes, tuple[BlockResults, str]] = {}
@@ -218,10 +226,11 @@ class CachedBacktester:
 
     def _remember(self, fresh: list[tuple[Request, Score]]) -> None:
         # A run without numbers may have failed for a passing reason: it is tried again.
+        # What a policy inside stopped early is no result of a whole run.
         good = [
             (request, score.blocks)
             for request, score in fresh
-            if score.outcome is not Outcome.NOT_FINITE
+            if score.full and score.outcome is not Outcome.NOT_FINITE
         ]
         for request, blocks in good:
             self._memory.put(request.key, blocks)
@@ -245,6 +254,34 @@ def cache_prefix(problem: Problem) -> str | None:
     if problem.identity is None:
         return None
     return fingerprint((problem.identity, environment_salt()))
+
+
+def key_of(prefix: str, params: str, blocks: str) -> bytes:
+    """The key of an entry: the digest of all that it answers."""
+    return hashlib.blake2b(f"{prefix}\0{params}\0{blocks}".encode(), digest_size=20).digest()
+
+
+class _Pace:
+    """Cuts misses into pieces of a few seconds: what a piece found is kept if the next is killed."""
+
+    def __init__(self, workers: int) -> None:
+        self._least = max(_LEAST, 2 * workers)
+        self._each: float | None = None
+
+    def pieces(self, keys: list[bytes]) -> Iterator[list[bytes]]:
+        """The keys, in their order; each piece is as long as the ones before were fast."""
+        while keys:
+            size = 0 if self._each is None else int(_SECONDS / max(self._each, 1e-9))
+            size = max(size, self._least)
+            yield keys[:size]
+            keys = keys[size:]
+
+    @contextmanager
+    def timed(self, count: int) -> Iterator[None]:
+        """Take the time of a piece."""
+        began = time.perf_counter()
+        yield
+        self._each = (time.perf_counter() - began) / count
 
 
 class EvictableCache:

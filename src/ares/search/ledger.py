@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from ares.backtest.result import Outcome
 from ares.core.errors import ArtifactError, StoreError
 from ares.search.blocks import BlockResults
+from ares.search.database import connect
 from ares.search.evaluator import point_text
 from ares.search.objective import Score
 from ares.store.faults import durability_point
@@ -71,14 +72,14 @@ class Ledger:
 
     Args:
         path: The SQLite file; None keeps the trials in memory only.
-        request: Digest of all that shapes the search.
+        request: Digest of all that shapes the search; None opens whatever search it is, to read.
 
     Raises:
         ArtifactError: the file belongs to another search, or its schema is newer.
         StoreError: the file cannot be opened or written.
     """
 
-    def __init__(self, path: str | Path | None, request: str) -> None:
+    def __init__(self, path: str | Path | None, request: str | None) -> None:
         self.path = None if path is None else Path(path)
         self.request = request
         self._generations = 0
@@ -203,15 +204,14 @@ class Ledger:
         raise AssertionError("unreachable")
 
     def _connected(self, path: str | Path) -> sqlite3.Connection:
-        database = sqlite3.connect(path, timeout=10.0, isolation_level=None)
+        database = connect(path)
         try:
-            database.execute("PRAGMA page_size=16384")  # a row takes 1.5 KB: less is left over
-            # One write per generation. A power failure may take the last ones, never part of one.
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=NORMAL")
-            database.executescript(_TABLES)
+            database.execute("BEGIN IMMEDIATE")  # whoever opens it at the same time waits
+            for statement in _TABLES.split(";"):
+                database.execute(statement)
             self._check_owner(database)
             self._count_intact(database)
+            database.execute("COMMIT")
         except BaseException:
             database.close()
             raise
@@ -220,12 +220,10 @@ class Ledger:
     def _check_owner(self, database: sqlite3.Connection) -> None:
         known = dict(database.execute("SELECT name, value FROM meta"))
         if not known:
-            with database:
-                database.execute("BEGIN IMMEDIATE")
-                database.executemany(
-                    "INSERT OR IGNORE INTO meta VALUES (?,?)",
-                    [("schema", str(SCHEMA)), ("request", self.request)],
-                )
+            database.executemany(
+                "INSERT INTO meta VALUES (?,?)",
+                [("schema", str(SCHEMA)), ("request", self.request or "")],
+            )
         elif known.get("schema") != str(SCHEMA):
             raise ArtifactError(
                 f"the trial ledger must have schema {SCHEMA}",
@@ -233,7 +231,7 @@ class Ledger:
                 where=str(self.path),
                 remedy="Move the file away to search anew.",
             )
-        elif known.get("request") != self.request:
+        elif self.request is not None and known.get("request") != self.request:
             raise ArtifactError(
                 "the trial ledger belongs to another search",
                 where=str(self.path),
@@ -248,20 +246,16 @@ class Ledger:
         for generation in range(heads):
             head = self._head(generation)
             rows = [] if head is None else list(self._rows(head[1], head[1] + head[2]))
-            if (
-                head is None
-                or head[1] != self._trials
-                or len(rows) != head[2]
-                or not _intact(rows, head[3])
-            ):
-                _log.warning(
-                    "%s: generation %d is damaged: run again from there", self.path, generation
-                )
+            if head is None or (head[1], head[2]) != (self._trials, len(rows)):
+                break
+            if not _intact(rows, head[3]):
                 break
             self._generations += 1
             self._trials += len(rows)
-        with database:
-            database.execute("BEGIN IMMEDIATE")
+        if self._generations < heads:
+            _log.warning(
+                "%s: generation %d is damaged: run again from there", self.path, self._generations
+            )
             database.execute("DELETE FROM generations WHERE generation>=?", (self._generations,))
             database.execute("DELETE FROM trials WHERE number>=?", (self._trials,))
 
@@ -297,11 +291,11 @@ def _row(trial: Trial) -> tuple[Any, ...]:
     return (
         trial.number,
         trial.text or point_text(trial.params),
-        score.value,
+        score.value + 0.0,  # SQLite has no -0.0
         _or_none(score.error),
         score.stage,
         _or_none(score.revealed),
-        score.audit,
+        None if score.audit is None else score.audit + 0.0,
         score.outcome.name,
         int(score.blocks.n.sum()),
         int(score.blocks.trades.sum()),
@@ -328,7 +322,7 @@ def _trial(row: tuple[Any, ...], generation: int, phase: str) -> Trial:
 
 
 def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value  # SQLite has no NaN
+    return None if math.isnan(value) else value + 0.0  # SQLite has neither NaN nor -0.0
 
 
 def _content(body: object) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError
 from ares.search.blocks import BlockResults
+from ares.search.database import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,6 +140,7 @@ class ScoreStore:
         with self._using() as database:
             if database and results:
                 with database:
+                    database.execute("BEGIN IMMEDIATE")
                     number = self._number(database, problem)
                     database.executemany(
                         "INSERT OR REPLACE INTO results VALUES (?,?,?,?,?,?,?)",
@@ -217,6 +219,7 @@ class ScoreStore:
         with self._using() as database:
             if database:
                 with database:
+                    database.execute("BEGIN IMMEDIATE")
                     gone = database.execute(
                         "DELETE FROM results WHERE rowid IN (SELECT rowid FROM ("
                         " SELECT rowid, SUM(LENGTH(body) + LENGTH(params) + 64)"
@@ -256,19 +259,17 @@ class ScoreStore:
             return self._connected()
 
     def _connected(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path, timeout=10.0, check_same_thread=False)
+        database = connect(self.path, threads=True)
         try:
-            database.execute("PRAGMA page_size=16384")
-            database.execute("PRAGMA synchronous=NORMAL")
-            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("BEGIN IMMEDIATE")
             if _schema(database) not in {None, _SCHEMA}:
                 # Results of another schema are misses.
-                with database:
-                    for table in ("results", "quarantine", "problems", "meta"):
-                        database.execute(f"DROP TABLE IF EXISTS {table}")
-            with database:
-                database.executescript(_TABLES)
-                database.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (_SCHEMA,))
+                for table in ("results", "quarantine", "problems", "meta"):
+                    database.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in _TABLES.split(";"):
+                database.execute(statement)
+            database.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (_SCHEMA,))
+            database.execute("COMMIT")
         except BaseException:
             database.close()
             raise
@@ -284,6 +285,7 @@ class ScoreStore:
     def _quarantine(self, database: sqlite3.Connection, key: object) -> None:
         self.quarantined += 1
         with database:
+            database.execute("BEGIN IMMEDIATE")
             database.execute(
                 "INSERT INTO quarantine SELECT key, params, blocks, body, digest FROM results"
                 " WHERE key=?",

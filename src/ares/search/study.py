@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import logging
 import math
 import time
@@ -24,7 +25,7 @@ from ares.search.progressive import ProgressiveEvaluator
 from ares.search.replay import replay_proof
 from ares.search.sampling.samplers import sampler_of, sampler_version
 from ares.search.strategy_identity import callable_identity
-from ares.search.trials import PARAMETER, table_digest, trials_table
+from ares.search.trials import table_digest, trials_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -273,11 +274,14 @@ class _Study:
         if best is None:
             return None, None
         full = table[table["status"].isin(("full", "failed"))].reset_index(drop=True)
-        names = [name for name in full.columns if name.startswith(PARAMETER)]
-        bare = [name.removeprefix(PARAMETER) for name in names]
-        rows = zip(*(full[name].tolist() for name in names), strict=True)
-        points = [dict(zip(bare, row, strict=True)) for row in rows]
-        found = plateau_of(self.space, points or [{}] * len(full), full["value"].tolist())
+        numbers = set(full["number"].tolist())
+        points = [
+            json.loads(text)
+            for page in self.ledger.pages()
+            for number, text in zip(page["number"], page["params"], strict=True)
+            if number in numbers
+        ]
+        found = plateau_of(self.space, points, full["value"].tolist())
         if found.index is None:
             return best, None
         trial = self.ledger.trial(int(full["number"][found.index]))

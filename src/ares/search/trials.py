@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 from ares.backtest.space import Categorical, Int
 from ares.core.errors import InputError
@@ -14,7 +16,6 @@ from ares.search.blocks import BlockResults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     import pandas as pd
     import pyarrow as pa
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ares.backtest.space import Parameter, ParameterSpace
     from ares.search.ledger import Ledger
 
+Converter: TypeAlias = Callable[[Any], Any]
 PARAMETER: Final = "param_"
 """Before the name of a parameter: its column."""
 _PAGE: Final = 4096
@@ -102,26 +104,37 @@ def _content(column: pd.Series[Any]) -> Any:
     return json.dumps(column.tolist())
 
 
-def export_parquet(ledger: Ledger, path: str | Path) -> int:
+def export_parquet(ledger: Ledger | str | Path, path: str | Path) -> int:
     """Write all trials with their block results to a Parquet file, a page at a time.
 
     The columns are those of `trials_table` without the digest, then `source` and `seconds`, then
     one list per measure of the blocks.
 
+    Args:
+        ledger: An open ledger, or the file of one.
+        path: The Parquet file.
+
     Returns:
         How many trials were written.
 
     Raises:
+        InputError: there is no such ledger.
         StoreError: the ledger cannot be read, or the file not be written.
     """
+    from ares.search.ledger import Ledger
     from ares.store.atomic import write_atomic
 
+    if not isinstance(ledger, Ledger):
+        if not Path(ledger).is_file():
+            raise InputError("there is no such trial ledger", value=str(ledger))
+        with Ledger(ledger, None) as opened:
+            return export_parquet(opened, path)
     types = _parameter_types(ledger)
     write_atomic(path, lambda stream: _write_pages(ledger, types, stream))
     return len(ledger)
 
 
-def _write_pages(ledger: Ledger, types: dict[str, type], stream: BinaryIO) -> None:
+def _write_pages(ledger: Ledger, types: dict[str, Converter], stream: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
     schema = _schema(types)
@@ -146,31 +159,52 @@ def _batches(parts: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting).combine_chunks()
 
 
-def _parameter_types(ledger: Ledger) -> dict[str, type]:
-    """The one type of each parameter's values; mixed ones are text."""
-    found: dict[str, set[type]] = {}
+def _parameter_types(ledger: Ledger) -> dict[str, Converter]:
+    """What makes one type of each parameter's values."""
+    kinds: dict[str, set[type]] = {}
     for page in ledger.pages():
         for text in page["params"]:
             for name, value in json.loads(text).items():
-                found.setdefault(name, set()).update(() if value is None else (type(value),))
-    single = {name: kinds.pop() if len(kinds) == 1 else kinds for name, kinds in found.items()}
-    return {
-        name: kind if isinstance(kind, type) else float if kind == {int, float} else str
-        for name, kind in sorted(single.items())
-    }
+                kinds.setdefault(name, set()).add(_kind(value))
+    return {name: _converter(found) for name, found in sorted(kinds.items())}
 
 
-def _schema(types: dict[str, type]) -> pa.Schema:
+def _kind(value: Any) -> type:
+    long = type(value) is int and not -(2**63) <= value < 2**63
+    return object if long else type(value)
+
+
+def _converter(kinds: set[type]) -> Converter:
+    """Numbers, truth values and text as they are; what is mixed as JSON, which tells 1 from "1"."""
+    kinds = kinds - {type(None)}
+    if len(kinds) == 1 and kinds <= {int, float, bool, str}:
+        return next(iter(kinds))
+    return float if kinds == {int, float} else json.dumps
+
+
+def storable(trials: pd.DataFrame) -> pd.DataFrame:
+    """A trials table as files can hold it: parameters of mixed types as JSON text."""
+    stored = trials.copy()
+    for name in trials.columns:
+        column = trials[name]
+        if column.dtype == object and name.startswith(PARAMETER):
+            values = column.tolist()
+            kind = _converter(set(map(_kind, values)))
+            stored[name] = [None if value is None else kind(value) for value in values]
+    return stored
+
+
+def _schema(types: dict[str, Converter]) -> pa.Schema:
     import pyarrow as pa
 
-    arrow = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    arrow: dict[Any, Any] = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     whole, number, text = pa.int64(), pa.float64(), pa.string()
     return pa.schema(
         [
             ("number", whole),
             ("generation", whole),
             ("phase", text),
-            *((f"{PARAMETER}{name}", arrow[kind]) for name, kind in types.items()),
+            *((f"{PARAMETER}{name}", arrow.get(kind, text)) for name, kind in types.items()),
             ("status", text),
             ("stage", whole),
             *((name, number) for name in _NUMBERS),
@@ -187,7 +221,7 @@ def _schema(types: dict[str, type]) -> pa.Schema:
 
 
 def _record_batch(
-    page: dict[str, list[Any]], types: dict[str, type], schema: pa.Schema
+    page: dict[str, list[Any]], types: dict[str, Converter], schema: pa.Schema
 ) -> pa.RecordBatch:
     import pyarrow as pa
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ares.search.cached import cache_prefix
+from ares.search.cached import cache_prefix, key_of
 from ares.search.evaluator import engine_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def verify_sample(store: ScoreStore, problem: Problem, sample: int, seed: int) -
     for request, stored in chosen:
         blocks, of = _blocks(request)
         score = engine.evaluate([json.loads(request.params)], blocks, of=of)[0]
-        if score.blocks != stored:
+        mine = key_of(prefix or "", request.params, request.blocks) == request.key
+        if not mine or score.blocks != stored:
             store.quarantine(request.key)
             wrong.append(json.loads(request.params))
     others = store.rows() - (entries - len(wrong))

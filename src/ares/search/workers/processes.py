@@ -236,9 +236,10 @@ def serve(pipe: Connection) -> None:
     """The life of a worker process: calls come in, answers go out, until the pipe ends."""
     guard_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe.send("ready")
+    answer: Any = "ready"
     while True:
         try:
+            pipe.send(answer)
             function, args, options = pipe.recv()
         except (EOFError, OSError):
             return
@@ -246,10 +247,6 @@ def serve(pipe: Connection) -> None:
             answer = function(*args, **options)
         except Exception as error:  # noqa: BLE001  # a call of anybody's
             answer = error
-        try:
-            pipe.send(answer)
-        except (BrokenPipeError, ConnectionResetError):
-            return
 
 
 def guard_parent() -> None:
