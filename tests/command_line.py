@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -61,8 +62,11 @@ def call_here(folder: Path, *arguments: object, home: Path | None = None, **envi
 
     clean = {k: v for k, v in os.environ.items() if not k.startswith("ARES_")}
     given = {**clean, "ARES_HOME": str(home or folder / "home"), "COLUMNS": "200", **environ}
+    logger = logging.getLogger("ares")
+    before = logger.handlers[:]
     with contextlib.chdir(folder), mock.patch.dict(os.environ, given, clear=True):
         done = CliRunner().invoke(build_app(), [str(a) for a in arguments])
+    logger.handlers[:] = before  # a command's warnings are for its own standard error
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Done(done.exit_code, done.stdout, done.stderr)

@@ -172,9 +172,8 @@ class EnhancedTrainingManagerOptimized:
 
     @property
     def early_stopping(self) -> bool:
-        """Whether both switches of early stopping are on."""
-        options = self.config.computational_optimization.early_stopping
-        return self.config.enhanced_training_manager.enable_early_stopping and options.enabled
+        """Whether early stopping is on (`Config.stops_early`)."""
+        return self.config.stops_early
 
     @property
     def memory_management(self) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
     from ares.pipeline.single_search import SearchRequest, SingleSearch
-    from ares.search.study import Progress
+    from ares.search.result import Progress
 
 _REASONS = {
     "TOO_FEW_TRADES": "had fewer than {least} trades (search.min_trades): widen the space with "
@@ -185,6 +185,8 @@ def _show_winner(
         ("trades", number(metrics["n_trades"], 0), "-"),
     ]
     table("In sample", ("", "the winner", "buy and hold"), body)
+    for caution in done.facts.get("cautions", ()):
+        say(caution)
     from ares.backtest.costs import Costs
 
     costs = done.facts["costs"]

@@ -248,6 +248,18 @@ class Config(Section):
     monte_carlo: MonteCarloConfig = MonteCarloConfig()
     ab_test: ABTestConfig = ABTestConfig()
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether both switches of early stopping are on, and there are points that may stop.
+
+        The Sobol points never do.
+        """
+        switches = (
+            self.enhanced_training_manager.enable_early_stopping
+            and self.computational_optimization.early_stopping.enabled
+        )
+        return switches and self.search.trials > self.search.initial_samples
+
 
 QUICK: Final[dict[str, dict[str, Any]]] = {
     "analyst": {"trees": 60, "candidates": 3, "max_rows": 20_000},

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ares.learn.track import Track
     from ares.market.bars import Bars
     from ares.pipeline.values import Calibrated, Tools
-    from ares.search.study import SearchResult
+    from ares.search.result import SearchResult
 
 _MAX_SIZE = 1.0
 _MIN_SCORES = 50

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 def recipe_of(config: Config, costs: Costs) -> Recipe:
     """The part of the configuration that a refit depends on."""
-    stopping = config.computational_optimization.early_stopping
-    stops = config.enhanced_training_manager.enable_early_stopping and stopping.enabled
+    patience = config.computational_optimization.early_stopping.patience
     return Recipe(
         regimes=config.regimes,
         splits=config.splits,
@@ -33,8 +32,8 @@ def recipe_of(config: Config, costs: Costs) -> Recipe:
         search=config.search,
         costs=costs,
         max_gap=config.data.max_gap,
-        early_stopping=stops,
-        patience=stopping.patience if stops else None,
+        early_stopping=config.stops_early,
+        patience=patience if config.stops_early else None,
         seed=config.enhanced_training_manager.seed,
     )
 

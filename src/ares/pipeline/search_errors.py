@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ares.market.bars import Bars
-    from ares.search.study import SearchResult
+    from ares.search.result import SearchResult
 
 
 def first_error(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ares.backtest.curves import drawdown
-from ares.backtest.space import Categorical
+from ares.backtest.space import Categorical, Float, Int
 from ares.market.timeframe import DAY
 from ares.pipeline.summaries import of_report, plain
 from ares.pipeline.walk import buy_and_hold, daily
@@ -17,6 +17,8 @@ from ares.search.importance import parameter_importance
 from ares.validate.overfitting import search_overfitting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from ares.backtest.result import BacktestResult
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ares.core.types import Float64Array
     from ares.market.bars import Bars
     from ares.search.blocks import BlockResults
-    from ares.search.study import SearchResult
+    from ares.search.result import SearchResult
 
 
 def of_space(space: ParameterSpace) -> dict[str, Any]:
@@ -154,13 +156,37 @@ def _wilson(hits: int, count: int) -> list[float]:
 
 def _why_off(found: SearchResult, *, on: bool) -> str:
     if not on:
-        return "it is switched off"
+        return "it is switched off, or no points follow the Sobol points, which never stop"
     if found.policies.get("off"):
         said = str(found.policies["off"]).removeprefix("early stopping is off: ")
         return said.removesuffix("; all points run in full")
     if found.policies.get("agreements"):
         return "short pieces of this market rank the points otherwise than the whole does"
     return "there was nothing to calibrate it on: too few points, or blocks shorter than lookbacks"
+
+
+def of_cautions(
+    best: Mapping[str, Any], space: ParameterSpace, metrics: Any, held: Any
+) -> list[str]:
+    """What should make one doubt a winner, in sentences: its result, and edges of the space."""
+    found = []
+    if metrics["total_return"] < 0:
+        found.append("It loses money even on the days it was chosen on.")
+    elif held["total_return"] is not None and metrics["total_return"] < held["total_return"]:
+        found.append("Buying and holding would have made more on these days.")
+    edges = [
+        f"{name} = {best[name]}"
+        for name, parameter in space.parameters.items()
+        if isinstance(parameter, Int | Float)
+        and parameter.low < parameter.high
+        and best[name] in (parameter.low, parameter.high)
+    ]
+    if edges:
+        found.append(
+            f"It lies at the edge of the searched range ({', '.join(edges)}): better points may lie"
+            " beyond; -p name=low:high widens it."
+        )
+    return found
 
 
 def of_importance(trials: pd.DataFrame, space: ParameterSpace) -> dict[str, Any] | None:

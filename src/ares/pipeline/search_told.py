@@ -11,7 +11,7 @@ from ares.core.errors import InterruptedRunError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ares.search.study import Progress
+    from ares.search.result import Progress
 
 
 class Told:
@@ -55,5 +55,5 @@ def told_of(progress: Callable[[Progress], None], *, kept: bool) -> Iterator[Tol
         if not kept:
             remedy = "Nothing is kept, as the strategy or the objective has no identity."
         elif last is None:
-            remedy = "The same command starts it again."
+            remedy = "The same command goes on with what the cache holds."
         raise InterruptedRunError(f"the search was interrupted{far}", remedy=remedy) from None

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ares.core.config import Config
     from ares.market.bars import Bars
     from ares.pipeline.search_told import Told
-    from ares.search.study import Progress, SearchResult
+    from ares.search.result import Progress, SearchResult
 
 _DAY_NS = 86_400 * 10**9
 
@@ -254,7 +254,7 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
         settings: dict[str, Any] = {"fill": config.search.fill, "max_gap": config.data.max_gap}
         costs = toolkit.costs_for(bars.calendar)
         result = simulate(bars, request.strategy, found.best, costs=costs, **settings)
-        curve = _add_winner(done, result, bars, config)
+        curve = _add_winner(done, result, request.space, bars, config)
         files["equity.parquet"] = as_parquet(curve)
         metrics |= plain(result.metrics)
     files["search.json"] = as_json(plain(done.facts))
@@ -284,7 +284,11 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
 
 
 def _add_winner(
-    done: SingleSearch, result: BacktestResult, bars: Bars, config: Config
+    done: SingleSearch,
+    result: BacktestResult,
+    space: ParameterSpace,
+    bars: Bars,
+    config: Config,
 ) -> pd.DataFrame:
     """The winner's metrics, blocks and overfitting statistics into `done.facts`; its curve."""
     found, days = done.found, float(bars.days_per_year)
@@ -293,6 +297,9 @@ def _add_winner(
         raise AssertionError("unreachable")
     done.facts["best"]["metrics"] = plain(result.metrics)
     done.facts["benchmark"] = facts.of_benchmark(curve, days)
+    done.facts["cautions"] = facts.of_cautions(
+        found.best or {}, space, result.metrics, done.facts["benchmark"]
+    )
     done.facts["blocks"] = facts.of_blocks(found.score.blocks, curve, days)
     done.facts["overfitting"] = facts.of_overfitting(
         found,

@@ -166,8 +166,9 @@ def of_search(search: Any) -> tuple[tuple[str, str, str], ...]:
         f"count as about {whole(dig(search, 'effective_trials'))} independent ones."
     )
     best = (
-        f"What the best of {trials} trials without any skill shows on average; the winner shows "
-        f"{num(dig(search, 'sharpe'))}."
+        f"What the best of {trials} trials would show on average if none had skill and they differed "
+        "as widely as the evenly spread points do (where these differ by their costs, too, the bar is "
+        f"higher than luck alone sets it); the winner shows {num(dig(search, 'sharpe'))}."
     )
     halves = (
         "How often the best trial of one half of the days falls below the median in the other half "

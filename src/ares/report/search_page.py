@@ -14,6 +14,7 @@ from ares.report.run_search import by_number
 from ares.report.search_data import read_search, shown_range
 from ares.report.shell import Card, page
 from ares.report.tables import (
+    bullets,
     details,
     empty,
     facts,
@@ -127,6 +128,7 @@ def _winner(found: SearchData) -> Card:
     body = (
         tag("p", sentence, class_="sentence"),
         head,
+        bullets(found.facts.get("cautions") or ()),
         part("Its parameters", table(("Parameter", "Value", "Searched"), params, words=3)),
         facts(_rules(found)),
         note(_score_words(found)),

@@ -17,7 +17,7 @@ from ares.search.objective import Objective as Objective
 from ares.search.objective import Score as Score
 from ares.search.parallel import ParallelBacktester as ParallelBacktester
 from ares.search.progressive import ProgressiveEvaluator as ProgressiveEvaluator
-from ares.search.study import SearchResult as SearchResult
+from ares.search.result import SearchResult as SearchResult
 from ares.search.study import objective_of as objective_of
 from ares.search.study import run_search as run_search
 

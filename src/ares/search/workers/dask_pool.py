@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -152,6 +153,9 @@ class DaskPool(Executor):
     @staticmethod
     def _connect(distributed: Any, target: Any, timeout: float) -> Any:
         try:
+            if isinstance(target, str):  # a client that failed to connect would complain later
+                host, port = distributed.comm.get_address_host_port(target, strict=True)
+                socket.create_connection((host, port), timeout).close()
             return distributed.Client(target, timeout=timeout, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError
             raise ConfigError(
