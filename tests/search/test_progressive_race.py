@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from ares.search import Objective
-from ares.search.adaptive import rank_of
 from ares.search.blocks import MIN_FLAT_BLOCKS, BlockTable, block_results, even_borders
 from ares.search.objective import BAD
+from ares.search.sampling.told import rank_of
 from ares.search.stopping.account import StopAccount
 from ares.search.stopping.flatblocks import Plan, calibrate
 from ares.search.stopping.race import Incumbent, race
