@@ -16,7 +16,6 @@ import statistics
 import tempfile
 import time
 import warnings
-from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -105,34 +104,38 @@ def overhead(engine, space, trials, repeats):
 
 def evaluations(engine, space, repeats):
     """The same generation of 512 points by one worker and by two, of each kind."""
-    rng = np.random.default_rng(3)
-    points = [
-        space.normalise(
-            {
-                "enter": rng.uniform(0.30, 0.36),
-                "exit": rng.uniform(-0.2, 0.2),
-                "stop_loss": rng.uniform(0.01, 0.05),
-                "take_profit": rng.uniform(0.01, 0.1),
-                "max_hold": int(rng.integers(200, 5000)),
-            }
+    for title, low, high in (("cheap", 0.30, 0.36), ("dear", 0.12, 0.16)):
+        points = [space.normalise(point) for point in drawn(low, high)]
+        plain = engine.evaluate(points)
+        trades = np.mean([score.blocks.trades.sum() for score in plain])
+        print(
+            f"\nA generation of {LARGE} {title} points, {trades:,.0f} trades each; no sampler, no cache:"
         )
+        for kind in ("threads", "processes", "dask"):
+            times = {}
+            for count in (1, 2):
+                with ParallelBacktester(count, inner=engine, workers=kind) as workers:
+                    first = workers.evaluate(points)  # imports, and the data travels
+                    assert [(s.value, s.blocks) for s in first] == [
+                        (s.value, s.blocks) for s in plain
+                    ]
+                    times[count] = measured(workers, points, repeats)
+            one, two = (1e3 * times[count] / LARGE for count in (1, 2))
+            print(f"  {kind:9} one {one:.3f} ms a point, two {two:.3f}: x{one / two:.2f}")
+
+
+def drawn(low, high):
+    rng = np.random.default_rng(3)
+    return [
+        {
+            "enter": rng.uniform(low, high),
+            "exit": rng.uniform(-0.05, 0.05),
+            "stop_loss": rng.uniform(0.01, 0.03),
+            "take_profit": rng.uniform(0.02, 0.06),
+            "direction": "both",
+        }
         for _ in range(LARGE)
     ]
-    print(f"\nOne generation of {LARGE} points (no sampler, cache or ledger):")
-    times = {}
-    for kind, count in (("threads", 1), ("threads", 2), ("processes", 2), ("dask", 2)):
-        with ExitStack() as stack:
-            workers = ParallelBacktester(count, inner=engine, workers=kind)
-            stack.enter_context(workers)
-            first = workers.evaluate(points)  # imports, and the data travels
-            times[kind, count] = measured(workers, points, repeats)
-            plain = engine.evaluate(points)
-            assert [(s.value, s.blocks) for s in first] == [(s.value, s.blocks) for s in plain]
-        alone = times["threads", 1]
-        print(
-            f"  {count} {kind:9} {1e3 * times[kind, count] / LARGE:.3f} ms a point,"
-            f" x{alone / times[kind, count]:.2f}"
-        )
 
 
 def measured(workers, points, repeats):
