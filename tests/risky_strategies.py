@@ -9,6 +9,10 @@ from pathlib import Path
 from ares.backtest.strategies import SmaCross
 
 
+def values(scores):
+    return [(s.value, s.outcome, s.blocks.to_bytes(), repr(s.error)) for s in scores]
+
+
 class Plain:
     name = "plain"
     space = SmaCross.space

@@ -16,13 +16,10 @@ import risky_strategies
 from ares.backtest.result import Outcome
 from ares.core.errors import ConfigError
 from ares.search import CachedBacktester, ParallelBacktester
+from risky_strategies import values
 
 pytest.importorskip("distributed")
 from ares.search.workers.dask_pool import DaskPool
-
-
-def values(scores):
-    return [(s.value, s.outcome, s.blocks.to_bytes(), repr(s.error)) for s in scores]
 
 
 @pytest.fixture(scope="module")

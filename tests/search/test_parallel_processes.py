@@ -19,10 +19,7 @@ from ares.core.errors import InputError, ParameterError
 from ares.search import CachedBacktester, ParallelBacktester
 from ares.search.workers import worker
 from ares.search.workers.processes import ProcessPool
-
-
-def values(scores):
-    return [(s.value, s.outcome, s.blocks.to_bytes(), repr(s.error)) for s in scores]
+from risky_strategies import values
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ares.backtest.costs import Costs
+    from ares.backtest.result import BacktestResult
     from ares.core.types import Fill, Float64Array, Int64Array
     from ares.market.bars import Bars
 
@@ -124,6 +125,19 @@ class Problem:
         """The scores that these block results mean."""
         days = float(self.bars.days_per_year)
         return self.objective.scores(table, days, source, flat=flat)
+
+    def simulated(self, params: Point, by: Callable[..., BacktestResult]) -> BacktestResult:
+        """The continuous run of one point with its trades, by `simulate` or `simulate_reference`."""
+        return by(
+            self.bars,
+            self.strategy,
+            params,
+            costs=self.costs,
+            fill=self.fill,
+            max_gap=self.max_gap,
+            start=self.start,
+            stop=self.stop,
+        )
 
     def flat_borders(self, of: int | None) -> Int64Array:
         """Bar indices of the borders of the flat-start blocks."""

@@ -103,10 +103,6 @@ class Objective:
             return getattr(self.statistic, "__qualname__", type(self.statistic).__qualname__)
         return self.statistic
 
-    def pooled(self, blocks: BlockResults, days_per_year: float) -> float:
-        """The bare statistic of these blocks; NaN where it is undefined."""
-        return float(self._pooled(BlockTable.of([blocks]), days_per_year, [True], 0.0)[0, 0])
-
     def score(self, blocks: BlockResults, days_per_year: float, source: str = "engine") -> Score:
         """The objective of one continuous run."""
         return self.scores(BlockTable.of([blocks]), days_per_year, source)[0]

@@ -26,16 +26,7 @@ def replay_proof(problem: Problem, params: Mapping[str, Any], score: Score) -> N
     """
     import pandas as pd
 
-    result = simulate_reference(
-        problem.bars,
-        problem.strategy,
-        params,
-        costs=problem.costs,
-        fill=problem.fill,
-        max_gap=problem.max_gap,
-        start=problem.start,
-        stop=problem.stop,
-    )
+    result = problem.simulated(params, simulate_reference)
     index = pd.DatetimeIndex(result.daily_returns.index).tz_localize(None)
     days = index.to_numpy().astype("datetime64[D]").astype(np.int64)
     returns = result.daily_returns.to_numpy(dtype=np.float64)

@@ -217,16 +217,7 @@ def _typical_holding(problem: Problem, points: Sequence[Point], scores: Sequence
 
 
 def _bars_held(problem: Problem, point: Point) -> float:
-    result = simulate(
-        problem.bars,
-        problem.strategy,
-        point,
-        costs=problem.costs,
-        fill=problem.fill,
-        max_gap=problem.max_gap,
-        start=problem.start,
-        stop=problem.stop,
-    )
+    result = problem.simulated(point, simulate)
     held = (result.trades["exit_bar"] - result.trades["entry_bar"]).to_numpy(dtype=np.float64)
     return float(held.mean()) if len(held) else 0.0
 
