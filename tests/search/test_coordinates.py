@@ -103,3 +103,12 @@ def test_a_key_that_does_not_fit_into_eight_bytes_is_kept_as_it_is():
     assert coordinates.packed((3, 0.5)) == coordinates.packed((3, 0.5))
     assert len(coordinates.packed((3, 0.5))) == 16
     assert coordinates.packed((2**69, 0.5)) == (2**69, 0.5)
+
+
+@given(UNITS)
+def test_columns_of_values_are_the_units_of_their_points(rows):
+    coordinates = Coordinates(SPACE)
+    points = [coordinates.point(key) for key in coordinates.keys(np.array(rows))]
+    columns = {name: [point[name] for point in points] for name in SPACE.parameters}
+    one_by_one = coordinates.units([coordinates.key(point) for point in points])
+    assert coordinates.units_of(columns, len(points)).tolist() == one_by_one.tolist()

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.backtest.space import ParameterSpace
-from ares.core.errors import InputError
+from ares.core.errors import InputError, ParameterError
 from ares.search.plateau import plateau_of
 
 SQUARE = ParameterSpace.from_bounds({"x": (0.0, 1.0), "y": (0.0, 1.0)})
 
 
 def points(rows):
-    return [{"x": float(x), "y": float(y)} for x, y in rows]
+    return {"x": rows[:, 0], "y": rows[:, 1]}
 
 
 def hill(rows):
@@ -64,21 +64,23 @@ def test_only_a_trial_with_a_value_is_chosen(values):
 
 def test_of_equal_neighbourhoods_the_better_value_and_then_the_first_wins():
     one = ParameterSpace.from_bounds({"k": ["a", "b", "c"]})
-    trials = [{"k": "a"}, {"k": "b"}, {"k": "c"}, {"k": "c"}]
+    trials = {"k": ["a", "b", "c", "c"]}
     assert plateau_of(one, trials, [1.0, 3.0, 2.0, 2.0]).index == 1
     assert plateau_of(one, trials, [2.0, 2.0, 2.0, 2.0]).index == 0
     assert plateau_of(one, trials, [1.0, 1.0, 2.0, 2.0]).index == 2
 
 
 def test_one_trial_no_trial_and_one_point():
-    assert plateau_of(SQUARE, [], []).index is None
-    assert plateau_of(SQUARE, [{"x": 0.5, "y": 0.5}], [1.0]).index == 0
+    assert plateau_of(SQUARE, {"x": [], "y": []}, []).index is None
+    assert plateau_of(SQUARE, {"x": [0.5], "y": [0.5]}, [1.0]).index == 0
     fixed = ParameterSpace.from_bounds({"k": (3, 3)})
-    assert plateau_of(fixed, [{"k": 3}, {"k": 3}], [1.0, 2.0]).index == 1
+    assert plateau_of(fixed, {"k": [3, 3]}, [1.0, 2.0]).index == 1
 
 
-def test_trials_without_values_are_refused():
-    with pytest.raises(InputError, match="one value"):
-        plateau_of(SQUARE, [{"x": 0.5, "y": 0.5}], [])
+def test_columns_of_other_lengths_and_infinite_values_are_refused():
+    with pytest.raises(ParameterError, match="needs a value"):
+        plateau_of(SQUARE, {"x": [0.5], "y": [0.5, 0.5]}, [1.0])
+    with pytest.raises(ParameterError, match="needs a value"):
+        plateau_of(SQUARE, {"x": [0.5]}, [1.0])
     with pytest.raises(InputError, match="infinity"):
-        plateau_of(SQUARE, [{"x": 0.5, "y": 0.5}], [math.inf])
+        plateau_of(SQUARE, {"x": [0.5], "y": [0.5]}, [math.inf])

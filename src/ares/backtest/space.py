@@ -180,6 +180,11 @@ class ParameterSpace:
             if parameter.default != REQUIRED
         }
 
+    @functools.cached_property
+    def _required(self) -> tuple[str, ...]:
+        """The names that have no default."""
+        return tuple(name for name in self.names if name not in self._defaults)
+
     def parameter(self, name: str) -> Parameter:
         """The parameter called `name`.
 
@@ -204,14 +209,15 @@ class ParameterSpace:
         """
         if not isinstance(params, Mapping):
             raise _refused("parameters are a dict of names and values", params)
-        defaults = self._defaults
+        parameters, defaults = self.parameters, self._defaults
         point: dict[str, Any] = dict.fromkeys(self.names)
         point.update(defaults)
         for name, value in params.items():
             if name not in defaults or value is not defaults[name]:
-                point[name] = self.parameter(name).normalise(name, value)
-        for name in self.names:
-            if name not in params and name not in defaults:
+                known = parameters.get(name) or self.parameter(name)
+                point[name] = known.normalise(name, value)
+        for name in self._required:
+            if name not in params:
                 raise _refused("this parameter must be given", name)
         for rule in self.constraints:
             if not rule.holds(point):

@@ -15,8 +15,9 @@ from ares.core.environment import environment_salt
 from ares.core.errors import ConfigError, InputError
 from ares.core.identity import fingerprint
 from ares.search.blocks import MAX_FLAT_BLOCKS, BlockTable
-from ares.search.evaluator import EngineEvaluator, fallbacks_of, point_text, problem_of
+from ares.search.evaluator import EngineEvaluator, fallbacks_of, problem_of
 from ares.search.frames import bars_from, technical_indicators
+from ares.search.points import point_bytes
 from ares.search.scorestore import Memory, Request, ScoreStore
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class CachedBacktester:
     def _request(self, point: Point, blocks: Sequence[int] | None, of: int | None) -> Request:
         """What the entry of a point is found by."""
         assert self._prefix is not None  # noqa: S101  # the caller looked
-        params = point_text(self.problem.normalise(point))
+        params = point_bytes(self.problem.normalise(point))
         which = "" if blocks is None else f"{of or MAX_FLAT_BLOCKS}:{','.join(map(str, blocks))}"
         return Request(key_of(self._prefix, params, which), params, which)
 
@@ -256,9 +257,10 @@ def cache_prefix(problem: Problem) -> str | None:
     return fingerprint((problem.identity, environment_salt()))
 
 
-def key_of(prefix: str, params: str, blocks: str) -> bytes:
+def key_of(prefix: str, params: bytes, blocks: str) -> bytes:
     """The key of an entry: the digest of all that it answers."""
-    return hashlib.blake2b(f"{prefix}\0{params}\0{blocks}".encode(), digest_size=20).digest()
+    head = f"{prefix}\0{blocks}\0".encode()
+    return hashlib.blake2b(head + params, digest_size=20).digest()
 
 
 class _Pace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ares.search")
 
 Point: TypeAlias = "Mapping[str, Any]"
-
-_encode = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 
 class Evaluator(Protocol):
@@ -321,11 +318,6 @@ def cut(run: BatchMarks, pieces: int) -> BlockTable:
     """Block results of each point's run, cut into at most `pieces` even, day-aligned blocks."""
     borders = even_borders(len(run.days), pieces)
     return table_of_runs(daily_returns(run.equity), run.closed, borders)
-
-
-def point_text(point: Mapping[str, Any]) -> str:
-    """A normalised point as canonical JSON: equal points of one space are equal text."""
-    return _encode(dict(point))
 
 
 def engine_of(problem: Problem) -> EngineEvaluator:

@@ -8,10 +8,10 @@ memory.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import sqlite3
+import struct
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,8 @@ from ares.backtest.result import Outcome
 from ares.core.errors import ArtifactError, StoreError
 from ares.search.blocks import BlockResults
 from ares.search.database import connect
-from ares.search.evaluator import point_text
 from ares.search.objective import Score
+from ares.search.points import point_bytes, point_of
 from ares.store.faults import durability_point
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ares.search")
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
     generation INTEGER PRIMARY KEY, phase TEXT NOT NULL, first INTEGER NOT NULL,
     trials INTEGER NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS trials (
-    number INTEGER PRIMARY KEY, params TEXT NOT NULL,
+    number INTEGER PRIMARY KEY, params BLOB NOT NULL,
     value REAL, error REAL, stage INTEGER, revealed REAL, audit REAL,
     outcome TEXT NOT NULL, days INTEGER NOT NULL, n_trades INTEGER NOT NULL,
     content TEXT NOT NULL, source TEXT NOT NULL, seconds REAL NOT NULL, blocks BLOB NOT NULL);
@@ -50,6 +50,7 @@ _COLUMNS: Final = f"{_FACTS}, {_VOLATILE}, blocks"
 _MARKS: Final = ",".join("?" * len(_COLUMNS.split(",")))
 _N_FACTS: Final = len(_FACTS.split(","))
 _PAGE: Final = 4096
+_NUMBERS: Final = struct.Struct("<2q5d2q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,7 @@ class Trial:
     params: dict[str, Any]
     score: Score
     seconds: float = field(default=0.0, compare=False)
-    text: str = field(
-        default="", compare=False
-    )  # `point_text` of the parameters, where it is known
+    packed: bytes = field(default=b"", compare=False)  # `point_bytes` of it, where they are known
 
 
 class Ledger:
@@ -290,15 +289,15 @@ def _row(trial: Trial) -> tuple[Any, ...]:
     body = score.blocks.to_bytes()
     return (
         trial.number,
-        trial.text or point_text(trial.params),
+        trial.packed or point_bytes(trial.params),
         score.value + 0.0,  # SQLite has no -0.0
         _or_none(score.error),
         score.stage,
         _or_none(score.revealed),
         None if score.audit is None else score.audit + 0.0,
         score.outcome.name,
-        int(score.blocks.n.sum()),
-        int(score.blocks.trades.sum()),
+        sum(score.blocks.n.tolist()),
+        sum(score.blocks.trades.tolist()),
         _content(body),
         score.source,
         trial.seconds,
@@ -318,7 +317,7 @@ def _trial(row: tuple[Any, ...], generation: int, phase: str) -> Trial:
         audit=audit,
         source="ledger",
     )
-    return Trial(number, generation, phase, json.loads(params), score)
+    return Trial(number, generation, phase, point_of(params), score, packed=params)
 
 
 def _or_none(value: float) -> float | None:
@@ -332,9 +331,19 @@ def _content(body: object) -> str:
 
 def _digest(rows: Sequence[tuple[Any, ...]]) -> bytes:
     """Digest of all that is stored of the trials; their block results enter by their own."""
-    facts = [list(row[:_N_FACTS]) for row in rows]
-    return hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=20).digest()
+    return hashlib.blake2b(b"".join(map(_facts, rows)), digest_size=20).digest()
+
+
+def _facts(row: tuple[Any, ...]) -> bytes:
+    number, params, *numbers, outcome, days, n_trades, content = row[:_N_FACTS]
+    words = [math.nan if value is None else value for value in numbers]  # SQLite has no NaN
+    fixed = _NUMBERS.pack(len(params), number, *words, days, n_trades)
+    return b"".join((fixed, params, outcome.encode(), content.encode()))
 
 
 def _intact(rows: Sequence[tuple[Any, ...]], digest: bytes) -> bool:
-    return _digest(rows) == digest and all(_content(row[-1]) == row[_N_FACTS - 1] for row in rows)
+    try:
+        found = _digest(rows)
+    except (struct.error, TypeError, AttributeError):  # of another type than was written
+        return False
+    return found == digest and all(_content(row[-1]) == row[_N_FACTS - 1] for row in rows)

@@ -17,7 +17,7 @@ from ares.core.errors import InputError
 from ares.search.sampling.coordinates import Coordinates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ares.backtest.space import ParameterSpace
     from ares.core.types import Float64Array, Int64Array
@@ -45,9 +45,7 @@ class Plateau:
     neighbours: int
 
 
-def plateau_of(
-    space: ParameterSpace, params: Sequence[Mapping[str, Any]], values: Sequence[float]
-) -> Plateau:
+def plateau_of(space: ParameterSpace, columns: Mapping[str, Any], values: Any) -> Plateau:
     """Neighbourhood medians of fully evaluated trials, and the plateau choice.
 
     The neighbourhood has 2 d + 1 cells in d searched parameters (a step either way along each, and
@@ -55,18 +53,14 @@ def plateau_of(
 
     Args:
         space: What was searched.
-        params: One point per trial.
-        values: One value per trial; -inf and NaN are bad trials, which count as -inf.
+        columns: One sequence per parameter, by name, with a value per trial.
+        values: float64 (trials,); -inf and NaN are bad trials, which count as -inf.
 
     Raises:
-        InputError: not as many values as points, or a value of +inf.
-        ParameterError: a point is not of the space.
+        InputError: a value of +inf.
+        ParameterError: a parameter is missing, or not of the space.
     """
-    if len(params) != len(values):
-        raise InputError(
-            "each trial needs one value", value=(len(params), len(values)), where="plateau"
-        )
-    own = np.array([float(value) for value in values], dtype=np.float64)
+    own = np.array(values, dtype=np.float64)
     own[np.isnan(own)] = -math.inf
     if np.isposinf(own).any():
         raise InputError("values must be below infinity", where="plateau")
@@ -74,7 +68,7 @@ def plateau_of(
     count = max(2 * len(coordinates.names) + 1, _LEAST)
     if not len(own):
         return Plateau(None, own, count)
-    units = coordinates.units([coordinates.key(point) for point in params])
+    units = coordinates.units_of(columns, len(own))
     places, cells = _cells(coordinates, units)
     votes = _group_medians(own, cells)
     best = np.argsort(-own, kind="stable")[:_CANDIDATES]
@@ -89,7 +83,7 @@ def plateau_of(
 def _cells(coordinates: Coordinates, units: Float64Array) -> tuple[Float64Array, Int64Array]:
     """Mean features of each cell that holds trials, and the cell of each trial."""
     features = coordinates.features(units)
-    grid = np.minimum(np.floor(features * _CELLS), _CELLS - 1)
+    grid = np.minimum(np.floor(features * _CELLS), _CELLS - 1).astype(np.uint8)
     if not features.shape[1]:
         return np.zeros((1, 1)), np.zeros(len(units), dtype=np.int64)
     _, cells = np.unique(grid, axis=0, return_inverse=True)

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ares.search")
 
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS problems (problem INTEGER PRIMARY KEY, identity TEXT UNIQUE NOT NULL);
 CREATE TABLE IF NOT EXISTS results (
-    key BLOB PRIMARY KEY, problem INTEGER, params TEXT, blocks TEXT, body BLOB, digest BLOB,
+    key BLOB PRIMARY KEY, problem INTEGER, params BLOB, blocks TEXT, body BLOB, digest BLOB,
     written INTEGER);
-CREATE TABLE IF NOT EXISTS quarantine (key BLOB, params TEXT, blocks TEXT, body BLOB, digest BLOB);
+CREATE TABLE IF NOT EXISTS quarantine (key BLOB, params BLOB, blocks TEXT, body BLOB, digest BLOB);
 """
 _SLICE: Final = 500
 _SCANNED: Final = 1000
@@ -37,16 +37,16 @@ _SCANNED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one entry answers: the parameters of a point as text, and which blocks of it.
+    """What one entry answers: the parameters of a point in bytes, and which blocks of it.
 
     Attributes:
         key: Digest of problem, environment, parameters and blocks.
-        params: The normalised point as JSON.
+        params: `point_bytes` of the normalised point.
         blocks: "" is the continuous run, "32:0,5,9" flat-start blocks of 32.
     """
 
     key: bytes
-    params: str
+    params: bytes
     blocks: str
 
 
@@ -328,8 +328,10 @@ def _row(request: Request, result: BlockResults, problem: int, now: int) -> tupl
 
 
 def _digest(request: Request, body: bytes) -> bytes:
-    head = f"{request.params}\0{request.blocks}\0".encode()
-    return hashlib.blake2b(request.key + head + body, digest_size=16).digest()
+    head = request.blocks.encode() + b"\0"
+    return hashlib.blake2b(
+        b"".join((request.key, head, request.params, b"\0", body)), digest_size=16
+    ).digest()
 
 
 def _checked(request: Request, body: object, digest: object) -> BlockResults | None:
@@ -337,5 +339,5 @@ def _checked(request: Request, body: object, digest: object) -> BlockResults | N
         if not isinstance(body, bytes) or digest != _digest(request, body):
             return None
         return BlockResults.from_bytes(body)
-    except (ArtifactError, TypeError, ValueError):
+    except (ArtifactError, AttributeError, TypeError, ValueError):
         return None

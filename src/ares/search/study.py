@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import math
 import time
@@ -17,22 +16,21 @@ from ares.core.environment import code_digest
 from ares.core.errors import ArtifactError
 from ares.core.identity import fingerprint
 from ares.core.types import readonly
-from ares.search.evaluator import point_text, problem_of
+from ares.search.evaluator import problem_of
 from ares.search.ledger import Ledger, Trial
 from ares.search.objective import BAD, Objective
 from ares.search.plateau import plateau_of
+from ares.search.points import point_bytes
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.replay import replay_proof
 from ares.search.result import Progress, SearchResult
 from ares.search.sampling.samplers import sampler_of, sampler_version
 from ares.search.strategy_identity import callable_identity
-from ares.search.trials import table_digest, trials_table
+from ares.search.trials import read_columns, table_digest, tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    import pandas as pd
 
     from ares.backtest.space import ParameterSpace
     from ares.core.config import SearchConfig
@@ -163,7 +161,7 @@ class _Study:
             self._resume(stored)
             self._report(progress, resumed=True)
         while not self._done():
-            points, texts, phase = self._ask()
+            points, packed, phase = self._ask()
             if not points:
                 break
             began = time.perf_counter()
@@ -171,8 +169,8 @@ class _Study:
             seconds = (time.perf_counter() - began) / len(points)
             first = self.counts["trials"]
             trials = [
-                Trial(first + i, self.generations, phase, point, score, seconds, text)
-                for i, (point, score, text) in enumerate(zip(points, scores, texts, strict=True))
+                Trial(first + i, self.generations, phase, point, score, seconds, key)
+                for i, (point, score, key) in enumerate(zip(points, scores, packed, strict=True))
             ]
             self.ledger.append(trials)
             self._tell(trials)
@@ -180,8 +178,9 @@ class _Study:
 
     def result(self) -> SearchResult:
         """Prove the winner and put the tables together."""
-        table, volatile = trials_table(self.ledger)
-        winner, plateau = self._choice(table)
+        columns, params = read_columns(self.ledger)
+        table, volatile = tables_of(columns, params)
+        winner, plateau = self._choice(columns, params)
         problem = problem_of(self.evaluator)
         replayed = winner is not None and problem is not None
         if winner is not None and problem is not None:
@@ -203,24 +202,20 @@ class _Study:
             plateau=plateau,
         )
 
-    def _choice(self, table: pd.DataFrame) -> tuple[Trial | None, dict[str, Any] | None]:
+    def _choice(
+        self, columns: dict[str, list[Any]], params: dict[str, list[Any]]
+    ) -> tuple[Trial | None, dict[str, Any] | None]:
         """The winner as `config.choice` says, and what is known of best point and plateau."""
         best = self.best
         if best is None:
             return None, None
-        full = table[table["status"].isin(("full", "failed"))].reset_index(drop=True)
-        numbers = set(full["number"].tolist())
-        points = [
-            json.loads(text)
-            for page in self.ledger.pages()
-            for number, text in zip(page["number"], page["params"], strict=True)
-            if number in numbers
-        ]
-        found = plateau_of(self.space, points, full["value"].tolist())
+        full = [n for n, status in enumerate(columns["status"]) if status in {"full", "failed"}]
+        points = {name: [values[n] for n in full] for name, values in params.items()}
+        found = plateau_of(self.space, points, [columns["value"][n] for n in full])
         if found.index is None:
             return best, None
-        trial = self.ledger.trial(int(full["number"][found.index]))
-        place = int(np.flatnonzero(full["number"] == best.number)[0])
+        trial = self.ledger.trial(full[found.index])
+        place = full.index(best.number)
         report = {
             "params": trial.params,
             "value": trial.score.value,
@@ -234,8 +229,8 @@ class _Study:
 
     def _resume(self, stored: list[Trial]) -> None:
         """Ask again for the points of a stored generation, and tell what is known of them."""
-        points, texts, phase = self._ask()
-        if texts != [point_text(trial.params) for trial in stored] or phase != stored[0].phase:
+        points, packed, phase = self._ask()
+        if packed != [trial.packed for trial in stored] or phase != stored[0].phase:
             raise ArtifactError(
                 "resuming must ask for the points that the ledger holds",
                 where=f"{self.ledger.path}, generation {stored[0].generation}",
@@ -245,21 +240,21 @@ class _Study:
             self.evaluator.learn(points, [trial.score for trial in stored])
         self._tell(stored)
 
-    def _ask(self) -> tuple[list[dict[str, Any]], list[str], str]:
-        """Points of the next generation that were not asked before, as text, and its phase."""
+    def _ask(self) -> tuple[list[dict[str, Any]], list[bytes], str]:
+        """Points of the next generation that were not asked before, in bytes, and its phase."""
         given, budget = self.counts["trials"], self.config.trials
         initial = self.config.initial_samples
         limit = initial if given < initial else budget
         size = min(self.sampler.batch, limit - given, budget - given)
-        points, texts = [], []
+        points, packed = [], []
         for point in self.sampler.ask(size):
-            text = point_text(point)
-            key = hashlib.blake2b(text.encode(), digest_size=12).digest()
+            data = point_bytes(point)
+            key = hashlib.blake2b(data, digest_size=12).digest()
             if key not in self._seen:
                 self._seen.add(key)
                 points.append(point)
-                texts.append(text)
-        return points, texts, SOBOL if given < initial else ADAPTIVE
+                packed.append(data)
+        return points, packed, SOBOL if given < initial else ADAPTIVE
 
     def _evaluate(self, points: list[dict[str, Any]], phase: str) -> list[Score]:
         if phase == SOBOL and isinstance(self.evaluator, ProgressiveEvaluator):

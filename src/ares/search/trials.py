@@ -13,6 +13,7 @@ from ares.core.errors import InputError
 from ares.core.identity import fingerprint
 from ares.kernels.blocks import MEASURES
 from ares.search.blocks import BlockResults
+from ares.search.points import point_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,8 +37,14 @@ def trials_table(ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
     `value` is -inf where a point has none; `error`, `revealed` and `audit` are NaN where they do
     not apply; `stage` is 0 for a full result; `blocks` is a digest of the block results.
     """
-    import pandas as pd
+    return tables_of(*read_columns(ledger))
 
+
+def read_columns(ledger: Ledger) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """All trials as columns, and their parameters as columns, None where a point lacks one.
+
+    A data frame would make a number of a truth value and NaN of None.
+    """
     columns: dict[str, list[Any]] = {name: [] for name in (*_PLACE, *_DESCRIBED, *_VOLATILE)}
     params: dict[str, list[Any]] = {}
     count = 0
@@ -50,6 +57,15 @@ def trials_table(ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
         for name, values in params.items():
             values.extend(point.get(name) for point in points)
         count += len(points)
+    return columns, params
+
+
+def tables_of(
+    columns: dict[str, list[Any]], params: dict[str, list[Any]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of `trials_table` from what `read_columns` read."""
+    import pandas as pd
+
     table = pd.DataFrame(
         {
             **{name: columns[name] for name in _PLACE},
@@ -78,7 +94,7 @@ def _described(page: dict[str, list[Any]]) -> dict[str, list[Any]]:
         page
         | numbers
         | {
-            "params": [json.loads(text) for text in page["params"]],
+            "params": [point_of(packed) for packed in page["params"]],
             "status": list(map(_status, stages, numbers["value"], numbers["audit"])),
             "stage": stages,
             "blocks": page["content"],
@@ -163,8 +179,8 @@ def _parameter_types(ledger: Ledger) -> dict[str, Converter]:
     """What makes one type of each parameter's values."""
     kinds: dict[str, set[type]] = {}
     for page in ledger.pages():
-        for text in page["params"]:
-            for name, value in json.loads(text).items():
+        for packed in page["params"]:
+            for name, value in point_of(packed).items():
                 kinds.setdefault(name, set()).add(_kind(value))
     return {name: _converter(found) for name, found in sorted(kinds.items())}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ares.search.cached import cache_prefix, key_of
 from ares.search.evaluator import engine_of
+from ares.search.points import point_of
 
 if TYPE_CHECKING:
     from ares.search.evaluator import Problem
@@ -51,11 +51,11 @@ def verify_sample(store: ScoreStore, problem: Problem, sample: int, seed: int) -
     wrong = []
     for request, stored in chosen:
         blocks, of = _blocks(request)
-        score = engine.evaluate([json.loads(request.params)], blocks, of=of)[0]
+        score = engine.evaluate([point_of(request.params)], blocks, of=of)[0]
         mine = key_of(prefix or "", request.params, request.blocks) == request.key
         if not mine or score.blocks != stored:
             store.quarantine(request.key)
-            wrong.append(json.loads(request.params))
+            wrong.append(point_of(request.params))
     others = store.rows() - (entries - len(wrong))
     return CacheReport(damaged, entries, len(chosen), tuple(wrong), others)
 

@@ -101,7 +101,30 @@ class Coordinates:
                 columns.append((np.where(column >= 1.0, high, inner) + 0.0).tolist())
         return list(zip(*columns, strict=True)) if columns else [()] * len(units)
 
-    def units(self, keys: Sequence[Key]) -> Float64Array:
+    def units_of(self, columns: Mapping[str, Any], count: int) -> Float64Array:
+        """`units` of `count` points that are given as one sequence of values per parameter, by name.
+
+        Raises:
+            ParameterError: as `key`, or a column of another length.
+        """
+        keys = np.empty((count, len(self.names)))
+        for i, (name, dimension, codes) in enumerate(
+            zip(self.names, self._dimensions, self._codes, strict=True)
+        ):
+            if name not in columns or len(columns[name]) != count:
+                raise ParameterError("every searched parameter needs a value", where=name)
+            if codes is None:
+                keys[:, i] = columns[name]
+            else:
+                keys[:, i] = [
+                    codes[type(value), value]
+                    if (type(value), value) in codes
+                    else _coded(name, dimension, value)
+                    for value in columns[name]
+                ]
+        return self.units(keys)
+
+    def units(self, keys: Sequence[Key] | Float64Array) -> Float64Array:
         """Inverse of `from_unit`, one row per key: the middle of the cell that holds the point."""
         columns = np.array(keys, dtype=np.float64).reshape(len(keys), len(self.names))
         for i, dimension in enumerate(self._dimensions):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _SHRINKAGE: Final = 0.1  # of the covariance towards its diagonal
 _FLOOR: Final = 3.0  # worths below the median by more than so many (best - median) are one
 _EVALUATIONS: Final = 24  # of the likelihood in one fit
-_GROWTH: Final = 1.2  # the next fit comes when there are so many times more points
+_GROWTH: Final = 1.2  # the next fit comes when there are so many times more points, or, ...
+_MANY: Final = 512
+_SLOWER: Final = 2.0  # ... from `_MANY` points on, so many times
 _NUGGET: Final = 1e-6
 # Priors of the logarithms: mean and deviation.
 _WEIGHT: Final = (math.log(10.0), 2.0)
@@ -86,7 +88,7 @@ class Process:
         features = self._features(units)
         if told >= self._next_fit:
             self._fit(features, targets)
-            self._next_fit = _GROWTH * told
+            self._next_fit = (_GROWTH if told < _MANY else _SLOWER) * told
         self._x = self._scaled(features, self._logs)
         self._upper, self._white, self._variance = gaussian.condition(
             self._x, targets, self._noise(self._logs)

@@ -1,0 +1,94 @@
+"""A normalised point in bytes and back: what the ledger and the cache know a point by.
+
+Equal points of one space are equal bytes: the names in order with what is no number, as JSON, then
+the numbers as 64-bit words. (Decimal text would take as long as all else that a trial costs: a
+float needs 17 digits.)
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from ares.core.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WORDS: Final[dict[type, str]] = {float: "d", int: "q"}
+_PLANS: Final = 1024
+
+
+def point_bytes(point: Mapping[str, Any]) -> bytes:
+    """A normalised point in canonical bytes.
+
+    Raises:
+        TypeError: a value is not a number, a text, a truth value or None.
+    """
+    names = _in_order(tuple(point))
+    values = tuple(map(point.__getitem__, names))
+    kinds = tuple(map(type, values))
+    packer, numbers, others = _plan(kinds)
+    try:
+        words = packer.pack(*[values[at] for at in numbers])
+    except struct.error:  # an integer beyond 64 bits is written as text
+        kinds = tuple(str if _is_long(value) else type(value) for value in values)
+        packer, numbers, others = _plan(kinds)
+        words = packer.pack(*[values[at] for at in numbers])
+    return _head(names, kinds, tuple([values[at] for at in others])) + words
+
+
+def point_of(data: bytes) -> dict[str, Any]:
+    """The point that `point_bytes` wrote, names in order.
+
+    Raises:
+        ArtifactError: `data` is nothing that it writes.
+    """
+    head, _, words = data.partition(b"\0")
+    try:
+        template, names, packer = _parsed(head)
+        values = packer.unpack(words)
+    except (ValueError, TypeError, KeyError, struct.error) as error:
+        raise ArtifactError("a point must be what the search wrote", value=data[:80]) from error
+    point = template.copy()
+    point.update(zip(names, values, strict=True))
+    return point
+
+
+@functools.lru_cache(_PLANS)
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names))
+
+
+@functools.lru_cache(_PLANS)
+def _plan(kinds: tuple[type, ...]) -> tuple[struct.Struct, tuple[int, ...], tuple[int, ...]]:
+    """How the numbers are packed, where they are, and where the other values are."""
+    numbers = tuple(at for at, kind in enumerate(kinds) if kind in _WORDS)
+    others = tuple(at for at, kind in enumerate(kinds) if kind not in _WORDS)
+    return struct.Struct("<" + "".join(_WORDS[kinds[at]] for at in numbers)), numbers, others
+
+
+@functools.lru_cache(_PLANS, typed=True)
+def _head(names: tuple[str, ...], kinds: tuple[type, ...], others: tuple[Any, ...]) -> bytes:
+    """Names, the kinds of the numbers, and the other values; one-element lists tell these apart."""
+    left = iter(others)
+    entries = [[name, _WORDS.get(kind) or [next(left)]] for name, kind in zip(names, kinds)]  # noqa: B905  # same length
+    return json.dumps(entries, separators=(",", ":")).encode() + b"\0"
+
+
+@functools.lru_cache(_PLANS)
+def _parsed(head: bytes) -> tuple[dict[str, Any], tuple[str, ...], struct.Struct]:
+    """All names with the other values, the names of the numbers, and how these are packed."""
+    entries = json.loads(head)
+    template = {name: what[0] if isinstance(what, list) else None for name, what in entries}
+    numbers = [(name, what) for name, what in entries if not isinstance(what, list)]
+    codes = "".join(what for _, what in numbers)
+    if not set(codes) <= set(_WORDS.values()):
+        raise ValueError(codes)
+    return template, tuple(name for name, _ in numbers), struct.Struct("<" + codes)
+
+
+def _is_long(value: Any) -> bool:
+    return type(value) is int and not -(2**63) <= value < 2**63
