@@ -23,7 +23,7 @@ class Here:
 
     evaluator: BacktestEvaluator
     size: int = 1
-    even: bool = True
+    shared: bool = True
     blames: bool = True
 
     def submit(self, task: Task, *, carry: bool, worker: str) -> Future[Need | Answer]:  # noqa: ARG002
@@ -47,7 +47,7 @@ class Threads:
     executor: Executor
     evaluator: BacktestEvaluator
     size: int
-    even: bool = True
+    shared: bool = True
     blames: bool = True
 
     def submit(self, task: Task, *, carry: bool, worker: str) -> Future[Need | Answer]:  # noqa: ARG002
@@ -68,7 +68,7 @@ class Processes:
 
     pool: ProcessPool
     cargo: Cargo
-    even: bool = False
+    shared: bool = False
     blames: bool = True
 
     @property
@@ -94,7 +94,7 @@ class Cluster:
 
     pool: DaskPool
     cargo: Cargo
-    even: bool = False
+    shared: bool = False
     blames: bool = False
 
     @property
@@ -124,7 +124,7 @@ class Given:
     executor: Executor
     cargo: Cargo
     size: int
-    even: bool = False
+    shared: bool = False
     blames: bool = True
 
     def submit(self, task: Task, *, carry: bool, worker: str) -> Future[Need | Answer]:  # noqa: ARG002

@@ -32,6 +32,9 @@ _START_SECONDS: Final = 60
 _COUNT_SECONDS: Final = 1.0
 _NO_WORKERS_SECONDS: Final = 60.0
 _SILENT: Final = logging.CRITICAL + 1
+_ONE_THREAD: Final = (
+    "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+)  # fmt: skip
 _ANY_SIZE: Final = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
 
 
@@ -71,9 +74,7 @@ class DaskPool(Executor):
                 target = scheduler
             self._client = self._connect(distributed, target, timeout)
             stack.callback(self._client.close)
-            if scheduler is None:
-                self._wait_for(n_workers)
-            elif not self._client.nthreads():
+            if not self._client.nthreads():
                 raise ConfigError(
                     "the Dask cluster must have workers",
                     value=scheduler,
@@ -140,16 +141,6 @@ class DaskPool(Executor):
             self._executor.shutdown(wait=wait and not cancel_futures)
         self._stack.close()
 
-    def _wait_for(self, n_workers: int) -> None:
-        try:
-            self._client.wait_for_workers(n_workers, timeout=_START_SECONDS)
-        except TimeoutError as error:
-            raise ConfigError(
-                f"local Dask workers must start within {_START_SECONDS} seconds",
-                where="workers",
-                remedy='A script that uses them keeps its work under `if __name__ == "__main__":`.',
-            ) from error
-
     @staticmethod
     def _connect(distributed: Any, target: Any, timeout: float) -> Any:
         try:
@@ -197,7 +188,12 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
     resource_tracker.ensure_running()  # it would unblock signals
     # Dask itself removes there what workers of a killed process left.
     folder = tempfile.gettempdir()
-    with dask.config.set({"temporary-directory": folder}):
+    settings = {
+        "temporary-directory": folder,
+        # Without its MALLOC_TRIM_THRESHOLD_, with which every array of a run is faulted in anew.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(_ONE_THREAD, "1"),
+    }
+    with dask.config.set(settings):
         cluster = LocalCluster(
             n_workers=0,
             threads_per_worker=1,
@@ -209,15 +205,27 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
             # A dead worker's task comes back at once: we know better what to do with it.
             scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
             memory_limit=None,
-            env={"NUMBA_NUM_THREADS": "1"},
         )
     try:
         # Workers inherit this: Ctrl-C is for the process that started them.
         cluster.loop.add_callback(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
-        cluster.scale(n_workers)
+        with dask.config.set(settings):
+            cluster.scale(n_workers)
+            _wait_for(cluster, n_workers)
         yield cluster
     finally:
         cluster.close()
+
+
+def _wait_for(cluster: Any, n_workers: int) -> None:
+    try:
+        cluster.wait_for_workers(n_workers, timeout=_START_SECONDS)
+    except TimeoutError as error:
+        raise ConfigError(
+            f"local Dask workers must start within {_START_SECONDS} seconds",
+            where="workers",
+            remedy='A script that uses them keeps its work under `if __name__ == "__main__":`.',
+        ) from error
 
 
 class _Silence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeAlias
@@ -20,18 +21,16 @@ Fate: TypeAlias = Literal["died", "lost", "refused"]
 """What the error of a task means: its worker died and the crew goes on; the crew is gone, maybe
 killed by what it did; or the crew cannot work, and nothing was killed."""
 
-CHUNK_SECONDS: Final = 0.1
+CHUNK_SECONDS: Final = 0.25
 """What a chunk should take in another process."""
 _FIRST_CHUNK: Final = 8
 _PIECES: Final = 16
 """A chunk whose worker died is cut into so many: tasks are cheaper than new workers."""
 _POINT_DEATHS: Final = 3
 _MAX_DEATHS_IN_A_ROW: Final = 60
-_LEAST_SHARE: Final = 8
-"""Chunks get smaller near the end, but not below this part of their target."""
 _SILENCE: Final = 5.0
-_EVEN_CHUNKS: Final = 4
-_EVEN_SECONDS: Final = 0.5
+_SHARED_SECONDS: Final = 0.5
+"""What a chunk should take at most in this process: long ones would keep Ctrl-C waiting."""
 
 
 class Crew(Protocol):
@@ -42,8 +41,8 @@ class Crew(Protocol):
         """Chunks that run at one time."""
 
     @property
-    def even(self) -> bool:
-        """Whether a few even chunks will do, for workers that share this memory."""
+    def shared(self) -> bool:
+        """Whether the workers share this memory."""
 
     @property
     def blames(self) -> bool:
@@ -139,13 +138,13 @@ class Dispatch:
         self._target = target
         self._hear = hear
         self._values: dict[int, Any] = {}
-        self._next = 0
+        self._next = self._round_ends = self._share = 0
         self._again: deque[_Chunk] = deque()
         self._accused: deque[_Chunk] = deque()
         self._flying: dict[Future[Any], _Chunk] = {}
         self._errors: dict[int, Exception] = {}
         self._lacking: dict[str, None] = {}
-        self._answered = False
+        self._answered = pace.points > 0  # they hold the data since the last batch
         self._deaths = 0
 
     @property
@@ -216,16 +215,22 @@ class Dispatch:
         return None
 
     def _size(self, total: int) -> int:
-        """Points of the next chunk: as many as the pace says, less where the end is near."""
-        if self.crew.even:
-            if self.crew.size == 1:
-                return total
-            # Long chunks would keep Ctrl-C waiting.
-            longest = self._pace.size(_EVEN_SECONDS) if self._pace.points else total
-            return max(1, min(longest, -(-total // (self.crew.size * _EVEN_CHUNKS))))
-        share = -(-(total - self._next) // (self.crew.size * 2))
-        most = self._pace.size(self._target)
-        return max(1, min(most, share), most // _LEAST_SHARE)
+        """Points of the next chunk: even shares, in as few rounds as the pace allows.
+
+        A point of a larger chunk costs less, so smaller ones near the end would not pay.
+        """
+        if self.crew.shared and self.crew.size == 1:
+            return total
+        if self._next >= self._round_ends:
+            left = total - self._next
+            most = left
+            if self._pace.points or not self.crew.shared:
+                most = self._pace.size(_SHARED_SECONDS if self.crew.shared else self._target)
+            rounds = math.ceil(left / (self.crew.size * most))
+            self._share = math.ceil(left / (self.crew.size * rounds))
+            self._share = min(self._share, most)
+            self._round_ends = self._next + self._share * self.crew.size
+        return self._share
 
     def _land(self, future: Future[Any], chunk: _Chunk) -> None:
         try:
