@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ares.backtest.metrics import DAY_NS
+from ares.backtest.metrics import DAY_NS, INITIAL_CASH
 from ares.core.errors import ArtifactError, InputError
 from ares.core.identity import seed_for
 from ares.core.types import Float64Array, Int64Array, readonly
-from ares.kernels.blocks import MEASURES, measure_blocks
+from ares.kernels.blocks import MEASURES, measure_run, measure_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,24 +204,28 @@ def block_results(
         borders: Increasing, from 0 to `days`, shape (blocks + 1,).
     """
     closed = np.bincount(trade_days, minlength=len(returns)).astype(np.int64)
-    return table_of_runs(np.atleast_2d(returns), np.atleast_2d(closed), borders).results()[0]
+    count = len(borders) - 1
+    measures, trades = np.empty((len(MEASURES), count)), np.empty(count, dtype=np.int64)
+    with np.errstate(all="ignore"):  # a run that left the range of floats has NaN here
+        measure_run(
+            np.ascontiguousarray(returns, dtype=np.float64), closed, borders, measures, trades
+        )
+    return BlockResults(np.diff(borders), measures, trades)
 
 
-def table_of_runs(returns: Float64Array, closed: Int64Array, borders: Int64Array) -> BlockTable:
-    """Cut the daily returns of many runs into the same blocks.
+def table_of_runs(equity: Float64Array, closed: Int64Array, borders: Int64Array) -> BlockTable:
+    """Cut many runs into the same blocks, by their daily returns.
 
     Args:
-        returns: Daily net returns, shape (runs, days); after ruin 0.
+        equity: Daily marks, shape (runs, days).
         closed: Trades closed on each day, shape (runs, days).
         borders: Increasing, from 0 to `days`, shape (blocks + 1,).
     """
-    runs, count = len(returns), len(borders) - 1
+    runs, count = len(equity), len(borders) - 1
     measures = np.empty((runs, len(MEASURES), count))
     trades = np.empty((runs, count), dtype=np.int64)
     with np.errstate(all="ignore"):  # a run that left the range of floats has NaN here
-        measure_blocks(
-            np.ascontiguousarray(returns, dtype=np.float64), closed, borders, measures, trades
-        )
+        measure_runs(np.ascontiguousarray(equity), closed, borders, INITIAL_CASH, measures, trades)
     return BlockTable(np.diff(borders), measures, trades)
 
 

@@ -317,7 +317,7 @@ class EngineEvaluator:
 def cut(run: BatchMarks, pieces: int) -> BlockTable:
     """Block results of each point's run, cut into at most `pieces` even, day-aligned blocks."""
     borders = even_borders(len(run.days), pieces)
-    return table_of_runs(daily_returns(run.equity), run.closed, borders)
+    return table_of_runs(run.equity, run.closed, borders)
 
 
 def engine_of(problem: Problem) -> EngineEvaluator:
