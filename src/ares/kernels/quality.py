@@ -8,18 +8,13 @@ import numpy.typing as npt
 
 _F8 = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _I8 = numba.types.Array(numba.int64, 1, "C", readonly=True)
+_TIMES = numba.types.Array(numba.int64, 1, "C")
 _OUT = numba.types.Array(numba.float64, 1, "C")
 
 MEMORY = 60
 _TOLERANCE = 1e-12
 
 
-@numba.njit(  # type: ignore[untyped-decorator]  # numba is not typed
-    _OUT(_I8, _F8, _F8, _F8, _F8, numba.int64, numba.float64),
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-)
 def bad_prints(
     timestamp: npt.NDArray[np.int64],
     open_: npt.NDArray[np.float64],
@@ -29,20 +24,46 @@ def bad_prints(
     window: int,
     factor: float,
 ) -> npt.NDArray[np.float64]:
-    """The median that a bad print is beyond `factor` of; NaN for accepted bars.
+    """What `judge_prints` gives for a whole market."""
+    memory = (np.empty(MEMORY, dtype=np.int64), np.empty(MEMORY))
+    columns = (timestamp, open_, high, low, close)
+    reference, _ = judge_prints(*columns, window, factor, *memory, 0)
+    return np.asarray(reference)
+
+
+@numba.njit(  # type: ignore[untyped-decorator]  # numba is not typed
+    numba.types.Tuple((_OUT, numba.int64))(
+        _I8, _F8, _F8, _F8, _F8, numba.int64, numba.float64, _TIMES, _OUT, numba.int64
+    ),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+)
+def judge_prints(
+    timestamp: npt.NDArray[np.int64],
+    open_: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    low: npt.NDArray[np.float64],
+    close: npt.NDArray[np.float64],
+    window: int,
+    factor: float,
+    times: npt.NDArray[np.int64],
+    closes: npt.NDArray[np.float64],
+    held: int,
+) -> tuple[npt.NDArray[np.float64], int]:
+    """The median that a bad print is beyond `factor` of, NaN for accepted bars; and `held`.
 
     The median is that of the closes of at most the last 60 accepted bars that opened at most
     `window` ns before; where there is none, the bar is accepted. A price exactly at the factor is not beyond it: the
     comparison leaves the last bits to rounding. All arrays have one length, prices are positive,
-    times increase.
+    times increase. `times` and `closes` hold the last `held` accepted bars, oldest first; they are
+    brought up to date, so that the next bars of the market can follow.
     """
     n = len(timestamp)
     reference = np.full(n, np.nan)
-    times = np.empty(MEMORY, dtype=np.int64)  # ring of the accepted bars
-    closes = np.empty(MEMORY, dtype=np.float64)
     ranked = np.empty(MEMORY, dtype=np.float64)  # the same closes, ascending
-    head = 0
-    held = 0
+    ranked[:held] = np.sort(closes[:held])
+    head = 0  # the arrays are a ring from here on
     for i in range(n):
         while held > 0 and timestamp[i] - times[head] > window:
             gone = np.searchsorted(ranked[:held], closes[head])
@@ -76,4 +97,9 @@ def bad_prints(
         times[slot] = timestamp[i]
         closes[slot] = close[i]
         held += 1
-    return reference
+    kept_times = times.copy()
+    kept_closes = closes.copy()
+    for k in range(held):
+        times[k] = kept_times[(head + k) % MEMORY]
+        closes[k] = kept_closes[(head + k) % MEMORY]
+    return reference, held

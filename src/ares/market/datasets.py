@@ -16,7 +16,6 @@ from ares.core.errors import ArtifactError, DataError
 from ares.core.identity import fingerprint
 from ares.market.bars import check_bars
 from ares.market.columns import declared_columns
-from ares.market.door import EXAMPLES
 from ares.market.files import cut, load_bars, source_files
 from ares.market.partitions import (
     MANIFEST,
@@ -31,6 +30,7 @@ from ares.market.partitions import (
 )
 from ares.market.raw import COLUMNS, RawBars
 from ares.market.table import guarded
+from ares.market.tallies import EXAMPLES
 from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import parse_timerange
 from ares.store.locks import FileLock
