@@ -73,18 +73,21 @@ def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterato
     where = str(path)
     layout: Layout | None = None
     reader: _Reader | None = None
+    note = ""
     for block, rows_before in blocks_of(path, where):
         if reader is None:
             reader, layout = _opened(block, where, columns, None)
             if layout is None:
                 layout = _streamed_layout(path, reader)
+                note = layout.note
             reader = dataclasses.replace(reader, kind=reader.kind_of(layout))
         else:
             reader = dataclasses.replace(
                 reader, data=block, start=0, headed=False, rows_before=rows_before
             )
         if layout is not None and block.strip():
-            yield reader.read(layout)
+            table = reader.read(layout)
+            yield table.noted(note) if note else table
     if reader is None:
         raise DataError("the file is empty", where=where)
 

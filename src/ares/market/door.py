@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ares.core.types import Int64Array
+    from ares.market.bars import Adjusted
 
 log = logging.getLogger("ares.market")
 
@@ -48,7 +49,7 @@ class DoorRules:
 
     interval: int
     calendar: Calendar | None
-    adjusted: str
+    adjusted: Adjusted
     bad_prints: str
     max_print: float
     strict: bool
@@ -80,7 +81,7 @@ class DoorRules:
         return DoorRules(
             interval=timeframe_ns(timeframe),
             calendar=None if calendar is None else parse_calendar(calendar),
-            adjusted=adjusted,
+            adjusted=cast("Adjusted", adjusted),
             bad_prints=bad_prints,
             max_print=float(max_print),
             strict=strict,
@@ -199,7 +200,7 @@ class Door:
                 distances of the rows contradict.
         """
         where = ", ".join(self._files) or "data"
-        if self._rows.rows == 0:
+        if self._rows.rows == 0 and self._distances.first is None:
             raise DataError("there must be at least one bar", where=where)
         others = self._refuse_timeframe(where)
         if self._rules.bad_prints == "error":
