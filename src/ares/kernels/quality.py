@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,42 @@ def bad_prints(
     columns = (timestamp, open_, high, low, close)
     reference, _ = judge_prints(*columns, window, factor, *memory, 0)
     return np.asarray(reference)
+
+
+@numba.njit(numba.boolean(*[numba.float64] * 5), cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _beyond(top: float, bottom: float, least: float, most: float, factor: float) -> bool:
+    """Whether prices may be beyond the factor of a median between two bounds."""
+    above = least * factor * (1.0 + _TOLERANCE)
+    below = most / factor * (1.0 - _TOLERANCE)
+    return bool(top > above or bottom < below)
+
+
+@numba.njit(numba.float64(_OUT, numba.int64, numba.int64), cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _median(ring: npt.NDArray[np.float64], head: int, held: int) -> float:
+    """Median of the `held` numbers from `head` on."""
+    ranked = np.empty(held, dtype=np.float64)
+    for k in range(held):
+        ranked[k] = ring[(head + k) % MEMORY]
+    ranked.sort()
+    half = held // 2
+    middle = ranked[half]
+    if held % 2 == 0:
+        middle = 0.5 * (ranked[half - 1] + ranked[half])
+    return float(middle)
+
+
+@numba.njit(  # type: ignore[untyped-decorator]
+    numba.types.UniTuple(numba.float64, 2)(_OUT, numba.int64, numba.int64),
+    cache=True,
+    error_model="numpy",
+)
+def _bounds(ring: npt.NDArray[np.float64], head: int, held: int) -> tuple[float, float]:
+    """Least and largest of the `held` numbers from `head` on."""
+    least, most = math.inf, -math.inf
+    for k in range(held):
+        least = min(least, ring[(head + k) % MEMORY])
+        most = max(most, ring[(head + k) % MEMORY])
+    return least, most
 
 
 @numba.njit(  # type: ignore[untyped-decorator]  # numba is not typed
@@ -61,42 +99,36 @@ def judge_prints(
     """
     n = len(timestamp)
     reference = np.full(n, np.nan)
-    ranked = np.empty(MEMORY, dtype=np.float64)  # the same closes, ascending
-    ranked[:held] = np.sort(closes[:held])
     head = 0  # the arrays are a ring from here on
+    # Bounds of the closes that are held, and of those accepted since the bounds were renewed: a bar
+    # that is near to both ends of them is near to the median, which need not be known then.
+    low_close, high_close = _bounds(closes, head, held)
+    next_low, next_high, fresh = math.inf, -math.inf, 0
     for i in range(n):
         while held > 0 and timestamp[i] - times[head] > window:
-            gone = np.searchsorted(ranked[:held], closes[head])
-            for k in range(gone, held - 1):
-                ranked[k] = ranked[k + 1]
             head = (head + 1) % MEMORY
             held -= 1
         if held > 0:
-            half = held // 2
-            middle = ranked[half]
-            if held % 2 == 0:
-                middle = 0.5 * (ranked[half - 1] + ranked[half])
-            above = middle * factor * (1.0 + _TOLERANCE)
-            below = middle / factor * (1.0 - _TOLERANCE)
             top = max(open_[i], high[i], low[i], close[i])
             bottom = min(open_[i], high[i], low[i], close[i])
-            if top > above or bottom < below:
-                reference[i] = middle
-                continue
+            if _beyond(top, bottom, low_close, high_close, factor):
+                middle = _median(closes, head, held)
+                if _beyond(top, bottom, middle, middle, factor):
+                    reference[i] = middle
+                    continue
         if held == MEMORY:
-            gone = np.searchsorted(ranked[:held], closes[head])
-            for k in range(gone, held - 1):
-                ranked[k] = ranked[k + 1]
             head = (head + 1) % MEMORY
             held -= 1
-        place = np.searchsorted(ranked[:held], close[i])
-        for k in range(held, place, -1):
-            ranked[k] = ranked[k - 1]
-        ranked[place] = close[i]
         slot = (head + held) % MEMORY
         times[slot] = timestamp[i]
         closes[slot] = close[i]
         held += 1
+        low_close, high_close = min(low_close, close[i]), max(high_close, close[i])
+        next_low, next_high = min(next_low, close[i]), max(next_high, close[i])
+        fresh += 1
+        if fresh == MEMORY:  # all that are held came since
+            low_close, high_close = next_low, next_high
+            next_low, next_high, fresh = math.inf, -math.inf, 0
     kept_times = times.copy()
     kept_closes = closes.copy()
     for k in range(held):

@@ -33,9 +33,9 @@ from ares.market.rows import FileRows
 from ares.market.scratch import scratch_folder
 from ares.market.table import guarded
 from ares.market.tallies import EXAMPLES
+from ares.market.timeframe import TIMEFRAMES, timeframe_ns
 from ares.market.timerange import parse_timerange
-from ares.market.writing import DoorOptions as DoorOptions
-from ares.market.writing import door_rules, lock_of, locked, manifest_of
+from ares.market.writing import DoorOptions, door_rules, lock_of, locked, manifest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +48,21 @@ if TYPE_CHECKING:
     from ares.market.quality import QualityReport
     from ares.market.rows import Progress
     from ares.store.workspace import Workspace
+
+__all__ = [
+    "DatasetInfo",
+    "DoorOptions",
+    "ImportResult",
+    "file_digest",
+    "finer_dataset",
+    "has_dataset",
+    "import_files",
+    "list_datasets",
+    "load_dataset",
+    "missing_dataset",
+    "repair_dataset",
+    "resample_hint",
+]
 
 _log = logging.getLogger("ares.market.datasets")
 
@@ -175,7 +190,7 @@ def load_dataset(
     folder = workspace.dataset(exchange, symbol, timeframe)
     span = parse_timerange(timerange)
     if not (folder / MANIFEST).exists():
-        raise _no_dataset(symbol, exchange, timeframe)
+        raise missing_dataset(workspace, symbol, exchange, timeframe)
     for last_try in (False, True):
         manifest = read_manifest(folder)
         _check_names(manifest, (symbol, exchange, timeframe), folder)
@@ -190,11 +205,36 @@ def load_dataset(
     raise AssertionError("unreachable")
 
 
-def _no_dataset(symbol: str, exchange: str, timeframe: str) -> DataError:
-    return DataError(
-        "there is no such dataset",
-        where=f"{symbol} {exchange} {timeframe}",
-        remedy="`ares import` makes one from files; `ares data list` shows what is there.",
+def missing_dataset(workspace: Workspace, symbol: str, exchange: str, timeframe: str) -> DataError:
+    """The error that says so, and which finer dataset could be resampled."""
+    remedy = "`ares import` makes one from files; `ares data list` shows what is there."
+    finer = finer_dataset(workspace, symbol, exchange, timeframe)
+    if finer is not None:
+        remedy = resample_hint(symbol, exchange, finer, timeframe)
+    where = f"{symbol} {exchange} {timeframe}"
+    return DataError("there is no such dataset", where=where, remedy=remedy)
+
+
+def finer_dataset(workspace: Workspace, symbol: str, exchange: str, timeframe: str) -> str | None:
+    """The finest stored timeframe of a market that can be resampled to `timeframe`, if any.
+
+    Raises:
+        ConfigError: An unknown timeframe.
+    """
+    length = timeframe_ns(timeframe)
+    fitting = [
+        name
+        for name, own in TIMEFRAMES.items()
+        if own < length and length % own == 0 and has_dataset(workspace, symbol, exchange, name)
+    ]
+    return fitting[0] if fitting else None
+
+
+def resample_hint(symbol: str, exchange: str, finer: str, timeframe: str) -> str:
+    """What to do where a finer dataset is there."""
+    return (
+        f"There is one of {finer}: `ares data resample --symbol {symbol} --exchange {exchange}"
+        f" --timeframe {finer} --to {timeframe}` makes it."
     )
 
 
@@ -243,7 +283,7 @@ def repair_dataset(
     """
     folder = workspace.dataset(exchange, symbol, timeframe)
     if not (folder / MANIFEST).exists():
-        raise _no_dataset(symbol, exchange, timeframe)
+        raise missing_dataset(workspace, symbol, exchange, timeframe)
     with lock_of(folder):
         try:
             manifest = read_manifest(folder)
@@ -274,7 +314,9 @@ def repair_dataset(
         report = dataclasses.replace(checked.report, rows=checked.report.bars)
         record = ImportRecord(("repair",), "", report)
         names = (symbol, exchange, timeframe)
-        write_manifest(folder, manifest_of(checked, report, names, rules, (record,)))
+        # Bars that were resampled are to be made anew: this is no identity of the finer ones.
+        origin = manifest.origin and dataclasses.replace(manifest.origin, identity="repair")
+        write_manifest(folder, manifest_of(checked, report, names, rules, (record,), origin))
     return tuple(removed) or (manifest.gaps.file,)
 
 

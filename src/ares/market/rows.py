@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from ares.market.files import Paths
     from ares.market.table import Table
 
-    Progress: TypeAlias = Callable[[int, int | None], object]
-    """Called with the rows read, and the rows there are to read as far as that is known."""
-
 T = TypeVar("T")
+Progress: TypeAlias = "Callable[[int, int | None], object]"
+"""Called with the rows read, and the rows there are to read as far as that is known."""
 
 _STREAMS: Final = {"csv": stream_csv, "parquet": stream_parquet, "feather": stream_feather}
 _AHEAD: Final = 2
