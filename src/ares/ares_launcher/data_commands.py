@@ -54,17 +54,17 @@ def data_check(
     debug: opt.Debug = False,
 ) -> None:
     """Report every fault of market data: gaps, duplicates, bad prints, impossible bars."""
-    from ares.market.files import check_file
+    from ares.market.streaming import report_files
 
     files = _all_paths(paths, data)
-    report = check_file(
-        files,
-        symbol=symbol or "unnamed",
-        exchange=exchange or "unnamed",
-        timeframe=timeframe,
-        columns=split_columns(columns),
-        calendar=calendar,
-    )
+    with rows_bar("Checking", quiet=as_json) as progress, terminable():
+        report = report_files(
+            files,
+            timeframe=timeframe,
+            columns=split_columns(columns),
+            calendar=calendar,
+            progress=progress,
+        )
     if as_json:
         emit(report.to_dict())
     else:

@@ -151,9 +151,9 @@ class Door:
         return self._decimals.step
 
     @property
-    def usual_distance(self) -> tuple[int, int]:
-        """The most common distance of neighbouring times in ns, and how often it occurs."""
-        return self._distances.usual()
+    def common_distance(self) -> int | None:
+        """The most common distance of neighbouring times in ns; None where there is none."""
+        return self._distances.common
 
     def read(self, raw: RawBars) -> None:
         """Check the next rows in the order of the files.

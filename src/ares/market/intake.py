@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ares.market.door import Door
+from ares.market.door import Door, Times
 from ares.market.parts import GapWriter, Part, PartWriter, read_part
 from ares.market.pieces import LateRowsError, by_month, in_order, joined, spooled
 from ares.market.raw import COLUMNS, RawBars
+from ares.market.scratch import TimesFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,7 +47,53 @@ def check_rows(folder: Path, rows: Rows, rules: DoorRules) -> Checked:
     return _check(folder, rows, rules, exact=True)
 
 
+def report_rows(
+    folder: Path, rows: Rows, rules: DoorRules, *, common: bool = False
+) -> QualityReport | int | None:
+    """What the door finds in the rows; `folder` is for temporary files.
+
+    Args:
+        folder: As `check_rows`.
+        rows: As `check_rows`.
+        rules: As `check_rows`.
+        common: Return their most common distance instead, where it is not that of the rules.
+
+    Raises:
+        DataError: As `check_bars`.
+        StoreError: As `check_rows`.
+    """
+    with contextlib.suppress(LateRowsError):
+        return _report(folder, rows, rules, exact=False, common=common)
+    return _report(folder, rows, rules, exact=True, common=common)
+
+
+def _report(
+    folder: Path, rows: Rows, rules: DoorRules, *, exact: bool, common: bool
+) -> QualityReport | int | None:
+    door, pieces = _opened(folder, rows, rules, exact=exact)
+    with TimesFile(folder) as distinct, TimesFile(folder) as kept:
+        count = 0
+        for piece in pieces:
+            _, times = door.push(piece)
+            distinct.write(count, times.distinct)
+            kept.write(count, times.kept)
+            count += 1
+        if common and door.common_distance != rules.interval:
+            return door.common_distance
+        return door.finish(
+            lambda: (Times(distinct.read(n), kept.read(n)) for n in range(count)), lambda _: None
+        )
+
+
 def _check(folder: Path, rows: Rows, rules: DoorRules, *, exact: bool) -> Checked:
+    door, pieces = _opened(folder, rows, rules, exact=exact)
+    return keep(folder, door, lambda _: pieces)
+
+
+def _opened(
+    folder: Path, rows: Rows, rules: DoorRules, *, exact: bool
+) -> tuple[Door, Iterator[RawBars]]:
+    """A door, and the pieces for it; it reads the rows as those are made."""
     names, chunks = rows.arranged(exact=exact)
     door = Door(rules, names)
 
@@ -55,8 +102,7 @@ def _check(folder: Path, rows: Rows, rules: DoorRules, *, exact: bool) -> Checke
             door.read(chunk)
             yield chunk
 
-    pieces = spooled(read(), folder) if exact else in_order(read())
-    return keep(folder, door, lambda _: pieces)
+    return door, spooled(read(), folder) if exact else in_order(read())
 
 
 def keep(folder: Path, door: Door, pieces: Callable[[PartWriter], Iterable[RawBars]]) -> Checked:

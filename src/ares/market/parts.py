@@ -17,7 +17,7 @@ import numpy as np
 from ares.core.errors import ArtifactError
 from ares.market.door import Times
 from ares.market.raw import COLUMNS
-from ares.market.scratch import disk, scratch_file
+from ares.market.scratch import TimesFile, disk, scratch_file
 from ares.store.atomic import read_checked, write_atomic
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class PartWriter:
         self._held: list[dict[str, Any]] = []
         self._aside: list[Int64Array] = []
         self._known: dict[int, tuple[Part, Mapping[str, Any]]] = {}
-        self._left_out = _TimesFile(folder)
+        self._left_out = TimesFile(folder)
         self._worker = concurrent.futures.ThreadPoolExecutor(1, "ares-parts")
         self._pending: tuple[int, concurrent.futures.Future[Part]] | None = None
 
@@ -156,35 +156,6 @@ class PartWriter:
             year, task = self._pending
             self._pending = None
             self._parts[year] = task.result()
-
-
-class _TimesFile:
-    """Times of years in a temporary file that has no name."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file: Any = None
-        self._places: dict[int, tuple[int, int]] = {}
-
-    def write(self, year: int, times: Int64Array) -> None:
-        if len(times) == 0:
-            return
-        self._file = self._file or scratch_file(self._folder)
-        with disk(self._folder):
-            at = self._file.seek(0, 2)
-            self._file.write(np.ascontiguousarray(times).data)
-        self._places[year] = (at, len(times))
-
-    def read(self, year: int) -> Int64Array:
-        if year not in self._places:
-            return np.zeros(0, dtype=np.int64)
-        at, count = self._places[year]
-        self._file.seek(at)
-        return np.frombuffer(self._file.read(8 * count), dtype=np.int64)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 class GapWriter:

@@ -180,8 +180,13 @@ class Distances:
             self._note(other)
         return distance
 
-    def usual(self) -> tuple[int, int]:
-        """The most common distance (the shortest of several) and how often it occurs."""
+    @property
+    def common(self) -> int | None:
+        """The most common distance, the shortest of several; None where there is none."""
+        return self._usual()[0] if self._count else None
+
+    def _usual(self) -> tuple[int, int]:
+        """The same, and how often it occurs."""
         values = np.append(self._values, self._interval)
         counts = np.append(self._counts, self._regular)
         best = int(counts.max())
@@ -199,7 +204,7 @@ class Distances:
         too_close = 2 * self._close > self._count
         if not too_close and not (self._count >= _ENOUGH and self._least > self._interval):
             return
-        usual, often = self.usual()
+        usual, often = self._usual()
         known = usual in TIMEFRAMES.values()
         every_second = usual == 2 * self._interval and not known  # thin, as far as one can tell
         if not too_close and (every_second or 5 * often <= 2 * self._count):
