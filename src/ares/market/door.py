@@ -237,7 +237,7 @@ class Door:
         self._overlapping.add(close, lambda k: describe_span(joined, k))
         if self._rules.calendar is None:
             self._clues.push(distinct)
-        if piece.file_of_row is not None:
+        if piece.file_of_row is not None and len(order):
             self._look_at_files(np.asarray(piece.file_of_row)[order], times)
         return order, times, distinct
 
