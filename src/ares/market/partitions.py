@@ -26,7 +26,7 @@ from ares.market.parts import (
     PartWriter,
     columns_of,
     read_part,
-    read_table,
+    read_tables,
 )
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import COLUMNS
@@ -218,7 +218,7 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
     wanted = [p for p in manifest.parts if p.last >= span[0] and p.first < span[1]]
     if not wanted:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
-    columns = columns_of([read_table(folder, part, COLUMNS) for part in wanted], COLUMNS)
+    columns = columns_of(read_tables(folder, wanted, COLUMNS), COLUMNS)
     start, stop = np.searchsorted(columns["timestamp"], span, side="left")
     if start == stop:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
@@ -240,9 +240,12 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
 
 def _gaps_within(times: Int64Array, before: Int64Array, missing: Int64Array) -> Int64Array:
     """Rows of `Bars.gaps` for the gaps that have a bar of `times` on both sides."""
-    inside = (before >= times[0]) & (before < times[-1])
-    index = np.searchsorted(times, before[inside])
-    return np.column_stack([index, index + 1, missing[inside]]).astype(np.int64)
+    start, stop = np.searchsorted(before, [times[0], times[-1]])
+    rows = np.empty((stop - start, 3), dtype=np.int64)
+    rows[:, 0] = np.searchsorted(times, before[start:stop])
+    rows[:, 1] = rows[:, 0] + 1
+    rows[:, 2] = missing[start:stop]
+    return rows
 
 
 def report_of(bars: Bars) -> QualityReport:

@@ -6,6 +6,7 @@ The writers take bars piece by piece and hold one year at most; any cut gives th
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import ArtifactError
+from ares.market.ahead import ahead
 from ares.market.door import Times
 from ares.market.raw import COLUMNS
 from ares.market.scratch import TimesFile, disk, scratch_file
@@ -269,7 +271,7 @@ def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, changed, or holds something else.
     """
-    return columns_of([read_table(folder, part, names)], names)
+    return columns_of([_decoded(folder, part, _checked(folder, part), names)], names)
 
 
 def columns_of(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, Any]:
@@ -283,19 +285,31 @@ def columns_of(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, An
     return columns
 
 
-def read_table(folder: Path, part: Part, names: Sequence[str]) -> pa.Table:
-    """Columns of a part as Arrow, after its digest was checked.
+def read_tables(folder: Path, parts: Sequence[Part], names: Sequence[str]) -> list[pa.Table]:
+    """Columns of parts as Arrow; the digest of the next is checked while one is decoded.
 
     Raises:
         ArtifactError: As `read_part`.
     """
+    checked = (_checked(folder, part) for part in parts)
+    with contextlib.closing(ahead(checked)) as contents:
+        return [
+            _decoded(folder, part, data, names) for part, data in zip(parts, contents, strict=True)
+        ]
+
+
+def _checked(folder: Path, part: Part) -> bytes:
+    """Bytes of a part that have its digest: nothing else is ever given to a decoder."""
+    if "/" in part.file or part.file.startswith("."):
+        raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
+    return read_checked(folder / part.file, sha256=part.sha256, size=part.size)
+
+
+def _decoded(folder: Path, part: Part, data: bytes, names: Sequence[str]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = folder / part.file
-    if "/" in part.file or part.file.startswith("."):
-        raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
-    data = read_checked(path, sha256=part.sha256, size=part.size)
     try:
         table = pq.read_table(pa.BufferReader(data), columns=list(names)).select(names)
     except (pa.ArrowException, OSError, KeyError) as error:

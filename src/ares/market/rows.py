@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import queue
-import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
+from ares.market.ahead import ahead
 from ares.market.arrowfile import stream_feather, stream_parquet
 from ares.market.columns import declared_columns
 from ares.market.csvfile import stream_csv
@@ -20,19 +19,17 @@ from ares.market.table import guarded
 from ares.market.textfile import NEWLINE, blocks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ares.market.columns import Columns
     from ares.market.files import Paths
     from ares.market.table import Table
 
-T = TypeVar("T")
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 """Called with the rows read, and the rows there are to read as far as that is known."""
 
 _STREAMS: Final = {"csv": stream_csv, "parquet": stream_parquet, "feather": stream_feather}
-_AHEAD: Final = 2
 _GZIP: Final = b"\x1f\x8b"
 
 
@@ -175,43 +172,6 @@ def _in_ns(table: Table, before: Any) -> Table:
 
     nanoseconds = normalise_timestamps(joined, where=where)[known:]
     return dataclasses.replace(table, timestamp=nanoseconds.view("M8[ns]"))
-
-
-def ahead(items: Iterator[T], depth: int = _AHEAD) -> Generator[T, None, None]:
-    """The same items, made in a thread of their own while the caller works on those before."""
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: T | None, error: BaseException | None) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                ready.put((item, error), timeout=0.1)
-                return
-
-    def run() -> None:
-        error: BaseException = StopIteration()
-        try:
-            for item in items:
-                put(item, None)
-                if stop.is_set():
-                    return
-        except BaseException as caught:  # noqa: BLE001  # raised where the items are wanted
-            error = caught
-        put(None, error)
-
-    thread = threading.Thread(target=run, name="ares-read", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]  # None only comes with an error
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _earlier(first: int, raw: RawBars) -> int:
