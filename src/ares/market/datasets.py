@@ -142,12 +142,11 @@ def import_files(
         if old is None:
             checked = check_rows(folder, rows, rules)
             report = with_notes(checked.report, rows.notes)
-            record = ImportRecord(*record_key, quality=report)
-            new = manifest_of(checked, report, (symbol, exchange, timeframe), rules, (record,))
+            imports = (ImportRecord(*record_key, report),)
+            new = manifest_of(checked, report, (symbol, exchange, timeframe), rules, imports)
             write_manifest(folder, new)
             return ImportResult(0, new.rows, True, report, folder)
-        last = old.imports[-1]
-        if (last.sources, last.options) == record_key:
+        if ((last := old.imports[-1]).sources, last.options) == record_key:
             return ImportResult(old.rows, old.rows, False, last.quality, folder)
         _check_adjusted(old, rules, folder)
         if rules.calendar is None:
@@ -161,8 +160,8 @@ def import_files(
         changed = new.identity != old.identity
         if changed:
             write_manifest(folder, new)
-    counts = (seam.conflicts, seam.bad_prints)
-    return ImportResult(old.rows, new.rows, changed, record.quality, folder, *counts)
+    found = (seam.conflicts, seam.bad_prints)
+    return ImportResult(old.rows, new.rows, changed, record.quality, folder, *found)
 
 
 def load_dataset(
