@@ -44,7 +44,7 @@ _HOMES = {
     "MemoryManager": "ares.market.memory",
     "ParallelBacktester": "ares.search.parallel",
     "ProgressiveEvaluator": "ares.search.progressive",
-    "StreamingDataProcessor": "ares.market.streaming",
+    "StreamingDataProcessor": "ares.backtest.streaming",
     "_make_hashable": "ares.core.identity",
     "load": "ares.model.artifact",
     "load_bars": "ares.market.files",

@@ -7,7 +7,7 @@
 | `ParallelBacktester` | `ares.search.parallel` |
 | `AdaptiveSampler` | `ares.search.adaptive` |
 | `IncrementalTrainer` | `ares.learn.incremental` |
-| `StreamingDataProcessor` | `ares.market.streaming` |
+| `StreamingDataProcessor` | `ares.backtest.streaming` |
 | `MemoryEfficientDataManager`, `MemoryManager` | `ares.market.memory` |
 | `_make_hashable` | `ares.core.identity` |
 
@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from ares.backtest.costs import Costs, default_costs
 from ares.backtest.strategies import SmaCross
+from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.identity import _make_hashable, seed_for
 from ares.core.settings import Settings, load_settings
 from ares.learn.incremental import IncrementalTrainer
 from ares.market.bars import split_holdout
 from ares.market.memory import MemoryEfficientDataManager, MemoryManager
 from ares.market.sources import resolve
-from ares.market.streaming import StreamingDataProcessor
 from ares.search.adaptive import AdaptiveSampler
 from ares.search.cached import CachedBacktester, EvictableCache
 from ares.search.evaluator import EngineEvaluator

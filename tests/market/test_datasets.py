@@ -24,7 +24,7 @@ from ares.core.errors import (
     InputError,
     StoreError,
 )
-from ares.market import datasets
+from ares.market import writing
 from ares.market.datasets import (
     has_dataset,
     import_files,
@@ -265,7 +265,7 @@ def test_a_symbol_never_leaves_the_workspace(tmp_path, workspace, symbol):
 
 
 def test_two_writers_do_not_meet(tmp_path, workspace, monkeypatch):
-    monkeypatch.setattr(datasets, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(writing, "_WAIT_SECONDS", 0.05)
     folder = workspace.dataset("bitfinex", "BTCUSD", "1m")
     with FileLock(folder / ".lock"), pytest.raises(BusyError, match=str(os.getpid())):
         import_files(workspace, csv_file(tmp_path / "a.csv", range(10)), **MARKET)

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.errors import ConfigError, DataError, StoreError
 from ares.market.files import load_bars, read_raw
-from ares.market.streaming import StreamingDataProcessor, seen_timeframe
+from ares.market.streaming import seen_timeframe
 
 BITFINEX = "timestamp,open,close,high,low,volume"
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -133,7 +134,8 @@ def test_what_cannot_be_streamed(tmp_path):
 
 _CHILD = """
 import resource, sys
-from ares.market.streaming import StreamingDataProcessor, seen_timeframe
+from ares.backtest.streaming import StreamingDataProcessor
+from ares.market.streaming import seen_timeframe
 processor = StreamingDataProcessor()
 processor.to_parquet(sys.argv[1], sys.argv[3])  # imports and warms up
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,14 +1,18 @@
-"""`ares data check|list|repair` and `ares import`."""
+"""`ares data check|list|repair|resample` and `ares import`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.output import emit, guarded, say, size, table
+from ares.ares_launcher.progress import rows_bar, terminable
+
+if TYPE_CHECKING:
+    from ares.market.datasets import ImportResult
 
 Paths = Annotated[list[Path] | None, typer.Argument(help="Files or folders, joined in time order.")]
 
@@ -19,6 +23,7 @@ def register(app: typer.Typer) -> None:
     data.command("check")(guarded(data_check))
     data.command("list")(guarded(data_list))
     data.command("repair")(guarded(data_repair))
+    data.command("resample")(guarded(data_resample))
     app.add_typer(data, name="data")
     app.command("import")(guarded(import_))
 
@@ -49,17 +54,17 @@ def data_check(
     debug: opt.Debug = False,
 ) -> None:
     """Report every fault of market data: gaps, duplicates, bad prints, impossible bars."""
-    from ares.market.files import check_file
+    from ares.market.streaming import report_files
 
     files = _all_paths(paths, data)
-    report = check_file(
-        files,
-        symbol=symbol or "unnamed",
-        exchange=exchange or "unnamed",
-        timeframe=timeframe,
-        columns=split_columns(columns),
-        calendar=calendar,
-    )
+    with rows_bar("Checking", quiet=as_json) as progress, terminable():
+        report = report_files(
+            files,
+            timeframe=timeframe,
+            columns=split_columns(columns),
+            calendar=calendar,
+            progress=progress,
+        )
     if as_json:
         emit(report.to_dict())
     else:
@@ -117,6 +122,30 @@ def data_repair(
         say("Nothing is damaged.")
 
 
+def data_resample(
+    symbol: Annotated[str, typer.Option("--symbol", help="As `ares data list` shows it.")],
+    timeframe: Annotated[str, typer.Option("--timeframe", help="The timeframe that is there.")],
+    to: Annotated[str, typer.Option("--to", help="A multiple of it: 15m, 1h, 1d ...")],
+    exchange: Annotated[str, typer.Option("--exchange", help="Name of the exchange.")] = "local",
+    home: opt.Home = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Make the dataset of a coarser timeframe from a stored one; doing it again changes nothing."""
+    from ares.market.derived import resample_dataset
+    from ares.store.workspace import Workspace
+
+    with rows_bar("Resampling", quiet=as_json) as progress, terminable():
+        workspace = Workspace.locate(home)
+        result = resample_dataset(workspace, symbol, exchange, timeframe, to, progress=progress)
+    if as_json:
+        emit({**vars(result), "quality": result.quality.to_dict()})
+        return
+    for line in result.quality.lines():
+        say(line)
+    _say_change(result)
+
+
 def import_(
     paths: Paths = None,
     data: opt.Data = None,
@@ -140,20 +169,27 @@ def import_(
             "a dataset needs a symbol and a timeframe",
             remedy="For example: --symbol BTCUSD --exchange bitfinex --timeframe 1m",
         )
-    result = import_files(
-        Workspace.locate(home),
-        files,
-        symbol=symbol,
-        exchange=exchange or "local",
-        timeframe=timeframe,
-        columns=split_columns(columns),
-        options={"calendar": calendar} if calendar else None,
-    )
+    with rows_bar("Importing", quiet=as_json) as progress, terminable():
+        result = import_files(
+            Workspace.locate(home),
+            files,
+            symbol=symbol,
+            exchange=exchange or "local",
+            timeframe=timeframe,
+            columns=split_columns(columns),
+            options={"calendar": calendar} if calendar else None,
+            progress=progress,
+        )
     if as_json:
         emit({**vars(result), "quality": result.quality.to_dict()})
         return
     for line in result.quality.lines():
         say(line)
+    _say_change(result)
+
+
+def _say_change(result: ImportResult) -> None:
+    """What became of the dataset."""
     if result.changed:
         added = max(result.after - result.before, 0)
         changes = f"{result.replaced:,} replaced, {result.dropped:,} dropped"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ares.enhanced_training_manager import Observer
+    from ares.market.rows import Progress
     from ares.pipeline.step import StepRecord
 
 
@@ -42,6 +43,35 @@ def stage(text: str, *, quiet: bool = False) -> Iterator[None]:
         return
     with shown.status(f"{text} ..."):
         yield
+
+
+@contextmanager
+def rows_bar(text: str, *, quiet: bool = False) -> Iterator[Progress | None]:
+    """Show on a terminal how many rows are done, how fast, and the time left; elsewhere nothing."""
+    shown = console(stderr=True)
+    if quiet or not shown.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[rows]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bars(*columns, console=shown, transient=True) as bars:
+        task = bars.add_task(text, total=None, rows="")
+
+        def progress(done: int, total: int | None) -> None:
+            speed = bars.tasks[0].speed
+            rate = f", {speed:,.0f}/s" if speed else ""
+            bars.update(task, completed=done, total=total, rows=f"{done:,} rows{rate}")
+
+        yield progress
 
 
 @contextmanager

@@ -262,9 +262,7 @@ def check_bars(
         max_print=max_print,
         strict=strict,
     )
-    for name, text in (("symbol", symbol), ("exchange", exchange)):
-        if not str(text or "").strip():
-            raise DataError(f"a market needs a name of its {name}", value=text, where=name)
+    refuse_nameless(symbol, exchange)
     cleaned, report = clean(raw, rules)
     bars = Bars(
         **cleaned.columns,
@@ -278,6 +276,17 @@ def check_bars(
         quality=report,
     )
     return bars, report
+
+
+def refuse_nameless(symbol: str, exchange: str) -> None:
+    """Raise where a market has no name.
+
+    Raises:
+        DataError: the symbol or the exchange is empty.
+    """
+    for name, text in (("symbol", symbol), ("exchange", exchange)):
+        if not str(text or "").strip():
+            raise DataError(f"a market needs a name of its {name}", value=text, where=name)
 
 
 @register(schema=1)

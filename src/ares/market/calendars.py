@@ -22,6 +22,8 @@ from ares.core.errors import ConfigError
 from ares.market.timeframe import DAY, HOUR, MINUTE, SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ares.core.types import Int64Array
 
 Kind = Literal["24/7", "24/5", "session"]
@@ -67,12 +69,16 @@ class Calendar:
         days, _ = self._day_and_open(timestamp)
         return days
 
-    def missing(self, timestamp: Int64Array, interval: int) -> Int64Array:
+    def missing(
+        self, timestamp: Int64Array, interval: int, *, on_utc_grid: bool | None = None
+    ) -> Int64Array:
         """Expected bars that are absent between neighbours, int64 (n-1,), never negative.
 
         Args:
             timestamp: Strictly increasing open times, int64 ns UTC.
             interval: Length of a bar in ns.
+            on_utc_grid: Whether the whole market keeps to the UTC grid and not to that of its
+                session's open, where `timestamp` is a part of it; None: decided here.
         """
         if len(timestamp) < 2:
             return np.zeros(0, dtype=np.int64)
@@ -84,7 +90,16 @@ class Calendar:
             return _weekdays_between(_nearest_day(timestamp))
         if self.kind == "24/5":
             return self._missing_of_week(timestamp, interval)
-        return self._missing_of_sessions(timestamp, interval)
+        if on_utc_grid is None:
+            on_utc_grid = 2 * self.on_session_grid(timestamp, interval) < len(timestamp)
+        return self._missing_of_sessions(timestamp, interval, on_utc_grid)
+
+    def on_session_grid(self, timestamp: Int64Array, interval: int) -> int:
+        """How many bars stand on the grid that starts at the session's open; 0 where none has."""
+        if self.kind != "session" or interval >= DAY:
+            return 0
+        _, opens = self._day_and_open(timestamp)
+        return int(np.count_nonzero((timestamp - opens) % interval == 0))
 
     def holidays(self, timestamp: Int64Array, interval: int) -> Int64Array:
         """Weekdays without any bar between neighbours, int64 (n-1,); zeros but for sessions."""
@@ -102,12 +117,12 @@ class Calendar:
         after = np.minimum(slot[1:], per_week)
         return np.asarray(np.maximum(after - before - 1 + weeks * per_week, 0))
 
-    def _missing_of_sessions(self, timestamp: Int64Array, interval: int) -> Int64Array:
+    def _missing_of_sessions(
+        self, timestamp: Int64Array, interval: int, on_utc_grid: bool
+    ) -> Int64Array:
         days, opens = self._day_and_open(timestamp)
-        phase = opens % interval
-        on_session_grid = np.count_nonzero((timestamp - opens) % interval == 0)
-        if 2 * on_session_grid < len(timestamp):
-            phase = np.zeros_like(opens)  # bars on the UTC grid, as resampled ones are
+        # Resampled bars stand on the UTC grid.
+        phase = np.zeros_like(opens) if on_utc_grid else opens % interval
         first = (opens - phase) // interval
         count = -((first * interval + phase - opens - self._length) // interval)
         slot = (timestamp - phase) // interval - first
@@ -171,29 +186,62 @@ def _parse(text: str) -> Calendar:
 
 
 def infer_calendar(timestamp: Int64Array, interval: int) -> Calendar:
-    """The calendar that sorted, distinct open times keep to; 24/7 where they cannot tell.
+    """The calendar that sorted, distinct open times keep to; see `CalendarClues`."""
+    clues = CalendarClues(interval)
+    clues.push(timestamp)
+    return clues.calendar(lambda: iter([timestamp]))
+
+
+class CalendarClues:
+    """What the times of a market, given piece by piece, say of its calendar.
 
     Bars on Saturdays mean 24/7. Otherwise bars around the clock mean 24/5, and bars in some hours
     a session, in the zone where its days look most alike. Daily bars on weekdays with holidays
-    are a session, without them 24/5.
+    are a session, without them 24/5. Times that cannot tell mean 24/7.
     """
-    if interval > DAY or len(timestamp) < 2:
-        return Calendar("24/7")
-    days = _nearest_day(timestamp) if interval == DAY else timestamp // DAY
-    weekday = (days + _EPOCH_WEEKDAY) % 7
-    weekends = (days[-1] - 2) // 7 - (days[0] - 2) // 7  # day 2 of 1970 was a Saturday
-    saturdays = np.count_nonzero(weekday == 5)
-    if saturdays * 200 > len(days) or weekends < 1:
-        return Calendar("24/7")
-    if interval == DAY:
-        expected = int(_weekdays_before(days[-1:] + 1)[0] - _weekdays_before(days[:1])[0])
-        absent = expected - np.count_nonzero(weekday < 5)
-        return Calendar("session") if absent * 100 > expected else Calendar("24/5")
-    hours = np.bincount(timestamp % DAY // HOUR, minlength=24)
-    busy = np.count_nonzero(hours * 200 > len(timestamp))
-    if busy * max(interval, HOUR) > 0.9 * DAY:
-        return Calendar("24/5")
-    return _infer_session(timestamp, interval)
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._count = self._saturdays = self._weekdays = 0
+        self._first_day = self._last_day = 0
+        self._hours = np.zeros(24, dtype=np.int64)
+
+    def push(self, timestamp: Int64Array) -> None:
+        """Look at the next piece of the ascending, distinct open times."""
+        if len(timestamp) == 0:
+            return
+        days = _nearest_day(timestamp) if self._interval == DAY else timestamp // DAY
+        if not self._count:
+            self._first_day = int(days[0])
+        self._last_day = int(days[-1])
+        self._count += len(days)
+        of_day, per_day = _distinct(days)
+        weekday = (of_day + _EPOCH_WEEKDAY) % 7
+        bars = np.bincount(per_day, minlength=len(of_day))
+        self._saturdays += int(bars[weekday == 5].sum())
+        self._weekdays += int(bars[weekday < 5].sum())
+        self._hours += np.bincount(timestamp % DAY // HOUR, minlength=24)
+
+    def calendar(self, pieces: Callable[[], Iterator[Int64Array]]) -> Calendar:
+        """The calendar.
+
+        Args:
+            pieces: Gives the same times once more; called where they keep to a session.
+        """
+        if self._interval > DAY or self._count < 2:
+            return Calendar("24/7")
+        first, last = self._first_day, self._last_day
+        weekends = (last - 2) // 7 - (first - 2) // 7  # day 2 of 1970 was a Saturday
+        if self._saturdays * 200 > self._count or weekends < 1:
+            return Calendar("24/7")
+        if self._interval == DAY:
+            expected = int(np.diff(_weekdays_before(np.array([first, last + 1])))[0])
+            absent = expected - self._weekdays
+            return Calendar("session") if absent * 100 > expected else Calendar("24/5")
+        busy = np.count_nonzero(self._hours * 200 > self._count)
+        if busy * max(self._interval, HOUR) > 0.9 * DAY:
+            return Calendar("24/5")
+        return _infer_session(pieces(), self._interval)
 
 
 _ZONES: Final = (
@@ -211,14 +259,17 @@ _ZONES: Final = (
 )
 
 
-def _infer_session(timestamp: Int64Array, interval: int) -> Calendar:
+def _infer_session(pieces: Iterator[Int64Array], interval: int) -> Calendar:
     """The zone and hours with the shortest session; rare times of day are left out of it."""
+    bars = np.zeros((len(_ZONES), DAY // MINUTE), dtype=np.int64)
+    for timestamp in pieces:
+        for number, zone in enumerate(_ZONES):
+            minute = (timestamp + _utc_offset(timestamp, zone)) % DAY // MINUTE
+            bars[number] += np.bincount(minute, minlength=DAY // MINUTE)
     best = Calendar("session")
     shortest = DAY + 1
-    for zone in _ZONES:
-        minute = (timestamp + _utc_offset(timestamp, zone)) % DAY // MINUTE
-        bars = np.bincount(minute, minlength=DAY // MINUTE)
-        usual = np.flatnonzero(bars * 5 >= bars.max())
+    for row, zone in zip(bars, _ZONES, strict=True):
+        usual = np.flatnonzero(row * 5 >= row.max())
         opens = int(usual[0]) * MINUTE
         closes = min(int(usual[-1]) * MINUTE + interval, DAY)
         if closes - opens < shortest:

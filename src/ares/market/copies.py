@@ -6,28 +6,34 @@ beside the user's file; a newer CSV has another digest, so a stale copy is never
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError, BusyError, StoreError
 from ares.core.identity import fingerprint
+from ares.market.bars import refuse_nameless
 from ares.market.columns import declared_columns
-from ares.market.datasets import DoorOptions, file_digest
-from ares.market.files import cut, load_bars, source_files
+from ares.market.datasets import file_digest
+from ares.market.files import cut, load_bars, source_files, with_notes
+from ares.market.intake import check_rows
 from ares.market.partitions import (
     MANIFEST,
     SCHEMA,
     ImportRecord,
     read_bars,
     read_manifest,
-    report_of,
-    write_bars,
+    sweep,
+    write_manifest,
 )
+from ares.market.rows import FileRows
 from ares.market.timerange import parse_timerange
+from ares.market.writing import DoorOptions, door_rules, manifest_of
 from ares.store.locks import FileLock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ares.market.bars import Bars
@@ -61,6 +67,7 @@ def load_files(
         DataError: As `load_bars`.
     """
     span = parse_timerange(timerange)
+    refuse_nameless(symbol, exchange)
     files = source_files(paths)
     door: DoorOptions = {**(options or {})}
     if not any(_is_text(path) for path in files):
@@ -76,11 +83,11 @@ def load_files(
     folder = workspace.private / "copies" / key
     copy = _read_copy(folder)
     if copy is None:
+        copy = _made_copy(folder, FileRows(files, columns=columns), market, door, digests)
+    if copy is None:
         copy = load_bars(
             files, symbol=symbol, exchange=exchange, timeframe=timeframe, columns=columns, **door
         )
-        if tuple(file_digest(path) for path in files) == digests:
-            _write_copy(folder, copy, digests)
     return cut(copy, span)
 
 
@@ -99,13 +106,42 @@ def _read_copy(folder: Path) -> Bars | None:
         return None
 
 
-def _write_copy(folder: Path, bars: Bars, digests: tuple[str, ...]) -> None:
+def _made_copy(
+    folder: Path,
+    rows: FileRows,
+    market: tuple[str, str, str],
+    door: DoorOptions,
+    digests: tuple[str, ...],
+) -> Bars | None:
+    """The bars by way of a new copy, so that the text of the files is never held.
+
+    None where no copy can be written, or where the files changed while they were read.
+    """
+    rules = door_rules(market[2], door)
     try:
-        with FileLock(folder / ".lock", timeout=0.0):
-            write_bars(folder, bars, (ImportRecord(digests, "", report_of(bars)),))
+        with FileLock(folder / ".lock", timeout=0.0), _swept(folder):
+            checked = check_rows(folder, rows, rules)
+            if tuple(file_digest(path) for path in rows.files) != digests:
+                return None
+            report = with_notes(checked.report, rows.notes)
+            record = ImportRecord(digests, "", report)
+            write_manifest(folder, manifest_of(checked, report, market, rules, (record,)))
         _prune(folder.parent)
-    except (StoreError, BusyError, OSError) as error:
+        return read_bars(folder, read_manifest(folder))
+    except (StoreError, BusyError, ArtifactError, OSError) as error:
         _log.warning("no copy of the CSV is kept: %s", error)
+        return None
+
+
+@contextlib.contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """Leave nothing in the folder but what a manifest made within names."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if not (folder / MANIFEST).exists():
+            sweep(folder, None)
 
 
 def _prune(root: Path) -> None:

@@ -30,7 +30,7 @@ from ares.market.columns import (
 from ares.market.csvplain import TimeKind, read_plain, rows_of, time_kind
 from ares.market.raw import NO_TIME
 from ares.market.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
-from ares.market.textfile import BOM, NEWLINE, blocks_of, first_line, text_of
+from ares.market.textfile import NEWLINE, blocks_of, first_line, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,18 +73,21 @@ def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterato
     where = str(path)
     layout: Layout | None = None
     reader: _Reader | None = None
+    note = ""
     for block, rows_before in blocks_of(path, where):
         if reader is None:
             reader, layout = _opened(block, where, columns, None)
             if layout is None:
                 layout = _streamed_layout(path, reader)
+                note = layout.note
             reader = dataclasses.replace(reader, kind=reader.kind_of(layout))
         else:
             reader = dataclasses.replace(
                 reader, data=block, start=0, headed=False, rows_before=rows_before
             )
         if layout is not None and block.strip():
-            yield reader.read(layout)
+            table = reader.read(layout)
+            yield table.noted(note) if note else table
     if reader is None:
         raise DataError("the file is empty", where=where)
 
@@ -234,7 +237,9 @@ class _Reader:
             )
         times = table.column("timestamp")
         return Table(
-            timestamp=as_array(times.fill_null(NO_TIME) if kind == "integer" else times),
+            timestamp=as_array(
+                times.fill_null(NO_TIME) if times.null_count and kind == "integer" else times
+            ),
             numbers={name: as_array(table.column(name)) for name in PRICES},
             where=self.where,
             row_of=self._row_numbers(table.num_rows),
@@ -267,7 +272,10 @@ class _Reader:
         return arrow_csv.read_csv(
             pa.py_buffer(self.data).slice(self.start),
             read_options=arrow_csv.ReadOptions(
-                column_names=names, skip_rows=int(self.headed), block_size=_BLOCK
+                column_names=names,
+                skip_rows=int(self.headed),
+                block_size=_BLOCK,
+                use_threads=len(self.data) > _BLOCK,  # they cost more than they save on less
             ),
             parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter),
             convert_options=arrow_csv.ConvertOptions(
@@ -282,12 +290,8 @@ class _Reader:
         """Row of the file of each data row; blank lines are counted, but are no rows."""
         first = 1 + self.rows_before
         skipped = int(self.headed)
-        blank = (
-            self.data[: self.start] not in {b"", BOM}
-            or b"\n\n" in self.data
-            or b"\n\r\n" in self.data
-        )
-        if blank:
+        ends = self.data.count(NEWLINE) + (not self.data.endswith(NEWLINE))
+        if ends != rows + skipped:  # there are blank lines
             lines = self.data.split(NEWLINE)
             numbers = [n for n, line in enumerate(lines, first) if line.strip()][skipped:]
             if len(numbers) == rows:

@@ -10,44 +10,70 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError, DataError
 from ares.core.identity import fingerprint
-from ares.market.bars import check_bars
+from ares.market.calendars import parse_calendar
+from ares.market.catalogue import (
+    DatasetInfo,
+    finer_dataset,
+    has_dataset,
+    list_datasets,
+    missing_dataset,
+    resample_hint,
+)
 from ares.market.columns import declared_columns
-from ares.market.door import EXAMPLES
-from ares.market.files import cut, load_bars, source_files
+from ares.market.door import Door
+from ares.market.files import cut, with_notes
+from ares.market.intake import check_rows, keep, merged_pieces
 from ares.market.partitions import (
     MANIFEST,
     ImportRecord,
     Manifest,
     read_bars,
     read_manifest,
-    read_part,
-    report_of,
-    sweep,
-    write_bars,
+    write_manifest,
 )
-from ares.market.raw import COLUMNS, RawBars
+from ares.market.parts import GAPS, read_part
+from ares.market.raw import COLUMNS
+from ares.market.rows import FileRows
+from ares.market.scratch import scratch_folder
 from ares.market.table import guarded
-from ares.market.timeframe import timeframe_ns
+from ares.market.tallies import EXAMPLES
 from ares.market.timerange import parse_timerange
-from ares.store.locks import FileLock
+from ares.market.writing import DoorOptions, door_rules, lock_of, locked, manifest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ares.market.bars import Adjusted, BadPrints, Bars
+    from ares.market.bars import Bars
     from ares.market.columns import Columns
+    from ares.market.door import DoorRules
     from ares.market.files import Paths
+    from ares.market.parts import Part
     from ares.market.quality import QualityReport
+    from ares.market.rows import Progress
     from ares.store.workspace import Workspace
+
+__all__ = [
+    "DatasetInfo",
+    "DoorOptions",
+    "ImportResult",
+    "file_digest",
+    "finer_dataset",
+    "has_dataset",
+    "import_files",
+    "list_datasets",
+    "load_dataset",
+    "missing_dataset",
+    "repair_dataset",
+    "resample_hint",
+]
 
 _log = logging.getLogger("ares.market.datasets")
 
-_LOCK: Final = ".lock"
-_WAIT_SECONDS: Final = 30.0
+_SIDES: Final = ("dataset", "import")
 # What one import found in its rows; the merged rows can no longer say it.
 _ROW_COUNTS: Final = (
     "rows",
@@ -57,31 +83,6 @@ _ROW_COUNTS: Final = (
     "impossible",
     "bad_prints",
 )
-
-
-class DoorOptions(TypedDict, total=False):
-    """Options of the check at the door, as `load_bars` takes them."""
-
-    calendar: str | None
-    adjusted: Adjusted
-    bad_prints: BadPrints
-    max_print: float
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """One dataset of a workspace; times are int64 ns UTC."""
-
-    symbol: str
-    exchange: str
-    timeframe: str
-    bars: int
-    first: int
-    last: int
-    calendar: str
-    adjusted: str
-    size_bytes: int
-    path: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,7 @@ def import_files(
     timeframe: str,
     columns: Columns | None = None,
     options: DoorOptions | None = None,
+    progress: Progress | None = None,
 ) -> ImportResult:
     """Add the bars of files to a dataset; where bars conflict, the files win.
 
@@ -122,6 +124,7 @@ def import_files(
         columns: As `load_bars`.
         options: As `load_bars`. A calendar that was declared once stays until another one is; an
             inferred one is inferred again from all bars, since the first ones may tell little.
+        progress: Called with the rows read, and the rows expected as far as that is known.
 
     Raises:
         DataError: As `load_bars`, or the files are adjusted otherwise than the dataset.
@@ -129,37 +132,36 @@ def import_files(
         BusyError: Another process has been writing the dataset for half a minute.
         StoreError: The workspace cannot be written; the dataset is then as it was.
     """
-    timeframe_ns(timeframe)
     door: DoorOptions = {**(options or {})}
-    calendar = door.get("calendar")
+    rules = door_rules(timeframe, door)
     folder = workspace.dataset(exchange, symbol, timeframe)
-    sources = tuple(file_digest(path) for path in source_files(paths))
+    rows = FileRows(paths, columns=columns, progress=progress)
+    sources = tuple(file_digest(path) for path in rows.files)
     record_key = (sources, fingerprint((declared_columns(columns), dict(door))))
-    with FileLock(folder / _LOCK, timeout=_WAIT_SECONDS):
-        old = _read_existing(folder)
-        if old is not None:
-            manifest = old[0]
-            sweep(folder, manifest)
-            last = manifest.imports[-1]
-            if (last.sources, last.options) == record_key:
-                return ImportResult(manifest.rows, manifest.rows, False, last.quality, folder)
-            _check_adjusted(manifest, door, folder)
-            door = {**door, "calendar": calendar or manifest.calendar}
-            if calendar is None and not manifest.quality.calendar_inferred:
-                calendar = manifest.calendar
-        new = load_bars(
-            paths, symbol=symbol, exchange=exchange, timeframe=timeframe, columns=columns, **door
-        )
-        record = ImportRecord(*record_key, quality=report_of(new))
+    with locked(folder) as old:
         if old is None:
-            write_bars(folder, new, (record,))
-            return ImportResult(0, len(new), True, record.quality, folder)
-        merged, seam = _merged(old[1], new, {**door, "calendar": calendar})
-        changed = _identity(merged) != _identity(old[1])
+            checked = check_rows(folder, rows, rules)
+            report = with_notes(checked.report, rows.notes)
+            imports = (ImportRecord(*record_key, report),)
+            new = manifest_of(checked, report, (symbol, exchange, timeframe), rules, imports)
+            write_manifest(folder, new)
+            return ImportResult(0, new.rows, True, report, folder)
+        if ((last := old.imports[-1]).sources, last.options) == record_key:
+            return ImportResult(old.rows, old.rows, False, last.quality, folder)
+        _check_adjusted(old, rules, folder)
+        if rules.calendar is None:
+            rules = dataclasses.replace(rules, calendar=parse_calendar(old.calendar))
+        with scratch_folder(folder) as scratch:
+            checked = check_rows(scratch, rows, rules)
+            record = ImportRecord(*record_key, with_notes(checked.report, rows.notes))
+            if door.get("calendar") is None and old.quality.calendar_inferred:
+                rules = dataclasses.replace(rules, calendar=None)
+            new, seam = _merged(folder, old, (scratch, checked.parts), rules, record)
+        changed = new.identity != old.identity
         if changed:
-            write_bars(folder, merged, (*old[0].imports, record))
-    counts = (seam.conflicts, seam.bad_prints)
-    return ImportResult(len(old[1]), len(merged), changed, record.quality, folder, *counts)
+            write_manifest(folder, new)
+    found = (seam.conflicts, seam.bad_prints)
+    return ImportResult(old.rows, new.rows, changed, record.quality, folder, *found)
 
 
 def load_dataset(
@@ -178,7 +180,7 @@ def load_dataset(
     folder = workspace.dataset(exchange, symbol, timeframe)
     span = parse_timerange(timerange)
     if not (folder / MANIFEST).exists():
-        raise _no_dataset(symbol, exchange, timeframe)
+        raise missing_dataset(workspace, symbol, exchange, timeframe)
     for last_try in (False, True):
         manifest = read_manifest(folder)
         _check_names(manifest, (symbol, exchange, timeframe), folder)
@@ -191,45 +193,6 @@ def load_dataset(
             if last_try or read_manifest(folder) == manifest:
                 raise
     raise AssertionError("unreachable")
-
-
-def _no_dataset(symbol: str, exchange: str, timeframe: str) -> DataError:
-    return DataError(
-        "there is no such dataset",
-        where=f"{symbol} {exchange} {timeframe}",
-        remedy="`ares import` makes one from files; `ares data list` shows what is there.",
-    )
-
-
-def has_dataset(workspace: Workspace, symbol: str, exchange: str, timeframe: str) -> bool:
-    """Whether the workspace holds this dataset."""
-    return (workspace.dataset(exchange, symbol, timeframe) / MANIFEST).is_file()
-
-
-def list_datasets(workspace: Workspace) -> list[DatasetInfo]:
-    """All readable datasets, by exchange, symbol and timeframe; damaged ones are logged."""
-    found = []
-    for path in sorted(workspace.data.glob(f"*/*/*/{MANIFEST}")):
-        try:
-            manifest = read_manifest(path.parent)
-        except ArtifactError as error:
-            _log.warning("%s", error)
-            continue
-        found.append(
-            DatasetInfo(
-                symbol=manifest.symbol,
-                exchange=manifest.exchange,
-                timeframe=manifest.timeframe,
-                bars=manifest.rows,
-                first=manifest.parts[0].first,
-                last=manifest.parts[-1].last,
-                calendar=manifest.calendar,
-                adjusted=manifest.adjusted,
-                size_bytes=manifest.size,
-                path=path.parent,
-            )
-        )
-    return sorted(found, key=lambda d: (d.exchange, d.symbol, d.timeframe))
 
 
 def repair_dataset(
@@ -246,8 +209,8 @@ def repair_dataset(
     """
     folder = workspace.dataset(exchange, symbol, timeframe)
     if not (folder / MANIFEST).exists():
-        raise _no_dataset(symbol, exchange, timeframe)
-    with FileLock(folder / _LOCK, timeout=_WAIT_SECONDS):
+        raise missing_dataset(workspace, symbol, exchange, timeframe)
+    with lock_of(folder):
         try:
             manifest = read_manifest(folder)
         except ArtifactError as error:
@@ -263,23 +226,23 @@ def repair_dataset(
                 _log.warning("%s", error)
                 removed.append(part.file)
         with contextlib.suppress(ArtifactError):
-            read_part(folder, manifest.gaps, ("timestamp", "missing"))
+            read_part(folder, manifest.gaps, GAPS)
             if not removed:
                 return ()
         if not good:
             (folder / MANIFEST).unlink()
             return tuple(removed)
-        pieces = [RawBars(**read_part(folder, part, COLUMNS)) for part in good]
-        bars, _ = check_bars(
-            RawBars.concat(pieces),
-            symbol=symbol,
-            exchange=exchange,
-            timeframe=timeframe,
-            calendar=manifest.calendar,
-            adjusted=manifest.adjusted,
-            bad_prints="keep",
-        )
-        write_bars(folder, bars, (ImportRecord(("repair",), "", report_of(bars)),))
+        options: DoorOptions = {"calendar": manifest.calendar, "bad_prints": "keep"}
+        rules = door_rules(timeframe, {**options, "adjusted": manifest.adjusted})
+        sides = ((folder, good),)
+        door = Door(rules, ("dataset",))
+        checked = keep(folder, door, lambda writer: merged_pieces(sides, ("dataset",), writer))
+        report = dataclasses.replace(checked.report, rows=checked.report.bars)
+        record = ImportRecord(("repair",), "", report)
+        names = (symbol, exchange, timeframe)
+        # Bars that were resampled are to be made anew: this is no identity of the finer ones.
+        origin = manifest.origin and dataclasses.replace(manifest.origin, identity="repair")
+        write_manifest(folder, manifest_of(checked, report, names, rules, (record,), origin))
     return tuple(removed) or (manifest.gaps.file,)
 
 
@@ -293,21 +256,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_existing(folder: Path) -> tuple[Manifest, Bars] | None:
-    """Manifest and bars that are there; a damaged dataset is an error, not a blank sheet."""
-    if not (folder / MANIFEST).exists():
-        return None
-    manifest = read_manifest(folder)
-    return manifest, read_bars(folder, manifest)
-
-
-def _check_adjusted(manifest: Manifest, door: DoorOptions, folder: Path) -> None:
-    adjusted = door.get("adjusted", "none")
-    if adjusted != manifest.adjusted:
+def _check_adjusted(manifest: Manifest, rules: DoorRules, folder: Path) -> None:
+    if rules.adjusted != manifest.adjusted:
         raise DataError(
             f"the bars of this dataset are adjusted {manifest.adjusted!r}",
             where=str(folder),
-            value=adjusted,
+            value=rules.adjusted,
             remedy="Prices adjusted in different ways do not mix; use another workspace.",
         )
 
@@ -318,43 +272,36 @@ def _check_names(manifest: Manifest, names: tuple[str, str, str], folder: Path) 
         raise ArtifactError("the folder holds another dataset", where=str(folder), value=found)
 
 
-def _identity(bars: Bars) -> tuple[str, bool]:
-    """What makes a dataset another one: its bars, and whether its calendar was declared."""
-    return bars.digest, report_of(bars).calendar_inferred
-
-
-def _merged(old: Bars, new: Bars, door: DoorOptions) -> tuple[Bars, QualityReport]:
+def _merged(
+    folder: Path,
+    old: Manifest,
+    new: tuple[Path, tuple[Part, ...]],
+    rules: DoorRules,
+    record: ImportRecord,
+) -> tuple[Manifest, QualityReport]:
     """Bars of both, where they conflict the new ones, and what is found where they meet.
 
-    The report of the bars adds up what both showed.
+    The report of the bars adds up what both showed. Years that stay as they are keep their files.
     """
-    parts = [
-        RawBars(**{name: getattr(bars, name) for name in COLUMNS}, files=(label,))
-        for bars, label in ((old, "dataset"), (new, "import"))
-    ]
-    merged, seam = check_bars(
-        RawBars.concat(parts),
-        symbol=new.symbol,
-        exchange=new.exchange,
-        timeframe=new.timeframe,
-        **door,
-    )
+    sides = ((folder, old.parts), new)
+    door = Door(rules, _SIDES)
+    checked = keep(folder, door, lambda writer: merged_pieces(sides, _SIDES, writer))
+    seam = checked.report
     if seam.bad_prints:
         dropped = next(f for f in seam.findings if f.kind == "bad_prints")
         _log.warning(
             "%d bars are bad prints beside those of the dataset (%s), the first: %s",
             *(dropped.count, dropped.action, dropped.examples[0]),
         )
-    quality = _added(report_of(old), report_of(new), seam)
-    return dataclasses.replace(merged, quality=quality), seam
+    report = _added(old.quality, record.quality, seam)
+    names = (old.symbol, old.exchange, old.timeframe)
+    return manifest_of(checked, report, names, rules, (*old.imports, record)), seam
 
 
 def _added(old: QualityReport, new: QualityReport, seam: QualityReport) -> QualityReport:
     """The report on merged bars: structure from `seam`, faults of rows from all three."""
     reports = (old, new, seam)
     counts = {name: sum(getattr(r, name) for r in reports) for name in _ROW_COUNTS}
-    counts["rows"] -= seam.rows  # these are bars of the other two
-    counts["out_of_order"] -= seam.out_of_order
     findings = [f for f in seam.findings if f.kind not in _ROW_COUNTS]
     for kind in _ROW_COUNTS:
         same = [f for r in reports for f in r.findings if f.kind == kind]

@@ -1,56 +1,59 @@
-"""The check of a market: what `check_bars` does between rows as read and frozen bars."""
+"""The check of a market: what `check_bars` does between rows as read and frozen bars.
+
+A market passes in pieces: `Door.read` sees the rows in the order of the files, `Door.push` spans of
+time, oldest first, and `Door.finish` what only the whole can tell: its calendar, and so its gaps. Any
+cut into pieces gives the same bars, gaps and report; `clean` is the case of a single one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
-from ares.market.calendars import Calendar, infer_calendar, parse_calendar
-from ares.market.faults import (
-    describe_impossible_row,
-    impossible_row_error,
-    impossible_rows,
-    out_of_order_rows,
-    refuse_other_timeframe,
+from ares.market.calendars import Calendar, CalendarClues, parse_calendar
+from ares.market.faults import RowChecks, describe_row, impossible_rows, stable_order
+from ares.market.prints import PrintJudge
+from ares.market.quality import Finding, QualityReport
+from ares.market.raw import COLUMNS, NO_TIME, PRICES, RawBars
+from ares.market.spacing import GapRows, OvernightMoves, Spacing, describe_span
+from ares.market.tallies import (
+    EXAMPLES,
+    DecimalStep,
+    Distances,
+    StaleOpens,
+    Stretches,
+    Tally,
     shortest_distance,
-    stable_order,
 )
-from ares.market.quality import Finding, QualityReport, time_text
-from ares.market.raw import COLUMNS, NO_TIME, PRICES
-from ares.market.timeframe import HOUR, timeframe_ns
+from ares.market.timeframe import timeframe_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from ares.core.types import BoolArray, Float64Array, Int64Array
-    from ares.market.raw import RawBars
+    from ares.core.types import Int64Array
+    from ares.market.bars import Adjusted
 
 log = logging.getLogger("ares.market")
-
-EXAMPLES: Final = 10
-STALE_WINDOW: Final = 250
-STALE_SHARE: Final = 0.2
-OVERNIGHT_MOVE: Final = 0.3
-CLOSED_DAYS: Final = 10
-_MAX_DECIMALS: Final = 12
-_ROUNDING: Final = 1e-15
-_MOST_UNITS: Final = 1e13
 
 
 @dataclasses.dataclass(frozen=True)
 class DoorRules:
-    """The checked options of `check_bars`; `calendar` None is inferred."""
+    """The checked options of `check_bars`; `calendar` None is inferred.
+
+    `derived` bars were computed from checked ones: their prints and distances are not judged again.
+    """
 
     interval: int
     calendar: Calendar | None
-    adjusted: str
+    adjusted: Adjusted
     bad_prints: str
     max_print: float
     strict: bool
+    derived: bool = False
 
     @staticmethod
     def parse(
@@ -78,11 +81,18 @@ class DoorRules:
         return DoorRules(
             interval=timeframe_ns(timeframe),
             calendar=None if calendar is None else parse_calendar(calendar),
-            adjusted=adjusted,
+            adjusted=cast("Adjusted", adjusted),
             bad_prints=bad_prints,
             max_print=float(max_print),
             strict=strict,
         )
+
+
+class Times(NamedTuple):
+    """Open times of one piece: all distinct ones, and those of the bars that remain."""
+
+    distinct: Int64Array
+    kept: Int64Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,273 +110,266 @@ def clean(raw: RawBars, rules: DoorRules) -> tuple[Cleaned, QualityReport]:
     Raises:
         DataError: as `check_bars`.
     """
-    if len(raw) == 0:
-        raise DataError("there must be at least one bar", where=", ".join(raw.files) or "data")
-    impossible = impossible_rows(raw)
-    if rules.strict and impossible.any():
-        raise impossible_row_error(raw, int(impossible.argmax()))
-    notes = _Notes(raw)
-    notes.add(
-        "impossible",
-        np.flatnonzero(impossible),
-        "left out",
-        lambda r: describe_impossible_row(raw, r),
-    )
-    disorder = out_of_order_rows(raw)
-    notes.add("out_of_order", disorder, "sorted", notes.row)
-
-    timed = np.flatnonzero(raw.timestamp != NO_TIME)
-    order = timed[stable_order(raw.timestamp[timed])]
-    times = raw.timestamp[order]
-    is_new = np.diff(times, prepend=NO_TIME) != 0
-    distinct = times[is_new]
-    notes.add("duplicates", order[~is_new], "collapsed", notes.row)
-    refuse_other_timeframe(distinct, rules.interval, ", ".join(raw.files) or "data")
-    others = _files_of_other_timeframes(raw, rules.interval)
-    if rules.strict and others:
-        raise others[0]
-    notes.describe_files([str(error) for error in others])
-    calendar = rules.calendar or infer_calendar(distinct, rules.interval)
-    notes.count_times(distinct, rules.interval, calendar)
-
-    kept = _collapse(raw, order[~impossible[order]], notes)
-    kept = _judge_prints(raw, kept, rules, notes)
-    columns = {name: getattr(raw, name)[kept] for name in COLUMNS}
-    notes.describe_bars(columns, kept, calendar, rules)
-    missing = calendar.missing(columns["timestamp"], rules.interval)
-    before = np.flatnonzero(missing)
-    gaps = np.column_stack([before, before + 1, missing[before]]).astype(np.int64)
-    report = notes.report(
-        bars=len(kept), distinct=distinct, calendar=calendar, inferred=rules.calendar is None
-    )
-    return Cleaned(columns, decimal_step([columns[name] for name in PRICES]), gaps), report
+    door = Door(rules, raw.files)
+    door.read(raw)
+    columns, times = door.push(raw)
+    found: list[GapRows] = []
+    report = door.finish(lambda: iter([times]), found.append)
+    before, _, missing = found[0]
+    gaps = np.column_stack([before, before + 1, missing]).astype(np.int64)
+    return Cleaned(columns, door.tick, gaps), report
 
 
-def _files_of_other_timeframes(raw: RawBars, interval: int) -> list[DataError]:
-    """What is wrong with each file by itself: a few coarse bars hide among many fine ones."""
-    found: list[DataError] = []
-    if raw.file_of_row is None:
-        return found
-    starts = np.flatnonzero(np.diff(raw.file_of_row, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(raw)], strict=True):
-        times = np.unique(raw.timestamp[start:stop])
-        name = raw.files[int(raw.file_of_row[start])]
-        try:
-            refuse_other_timeframe(times[times != NO_TIME], interval, name)
-        except DataError as error:
-            found.append(error)
-    return found
+class Door:
+    """The check, piece by piece.
 
-
-def _collapse(raw: RawBars, rows: Int64Array, notes: _Notes) -> Int64Array:
-    """One row per time of rows sorted by time: the last of the file."""
-    times = raw.timestamp[rows]
-    repeated = np.flatnonzero(times[1:] == times[:-1]) + 1
-    if len(repeated) == 0:
-        return rows
-    earlier, later = rows[repeated - 1], rows[repeated]
-    differs = np.zeros(len(repeated), dtype=np.bool_)
-    for name in COLUMNS[1:]:
-        column = getattr(raw, name)
-        differs |= column[earlier] != column[later]
-    conflicts = np.unique(times[repeated[differs]])
-    winners = rows[np.searchsorted(times, conflicts, side="right") - 1]
-    notes.add("conflicts", winners, "the last row won", notes.row)
-    last = np.ones(len(rows), dtype=np.bool_)
-    last[repeated - 1] = False
-    return rows[last]
-
-
-def _judge_prints(raw: RawBars, rows: Int64Array, rules: DoorRules, notes: _Notes) -> Int64Array:
-    """The rows without bad prints, or all of them where they are kept.
-
-    Raises:
-        DataError: there is a bad print, and they are refused.
+    Args:
+        rules: The checked options.
+        files: Names of the sources, for errors on all of them; `file_of_row` of the rows counts
+            them.
     """
-    from ares.kernels.quality import bad_prints  # numba costs a second, a dataset needs none
 
-    columns = [np.ascontiguousarray(getattr(raw, name)[rows]) for name in COLUMNS[:5]]
-    window = max(6 * HOUR, 3 * rules.interval)
-    reference = bad_prints(*columns, window, rules.max_print)
-    bad = np.flatnonzero(~np.isnan(reference))
+    def __init__(self, rules: DoorRules, files: Sequence[str]) -> None:
+        self._rules = rules
+        self._files = tuple(files)
+        self._rows = RowChecks(strict=rules.strict)
+        self._duplicates, self._overlapping, self._conflicts = Tally(), Tally(), Tally()
+        self._distances = Distances(rules.interval)
+        self._of_file: dict[int, Distances] = {}
+        self._clues = CalendarClues(rules.interval)
+        self._prints = PrintJudge(rules.interval, rules.max_print)
+        self._zero_volume, self._stale = Stretches(), Stretches()
+        self._stale_opens = StaleOpens()
+        self._decimals = DecimalStep()
+        self._moves = OvernightMoves()
+        self._bars = 0
+        self._left_out = False
 
-    def worst(k: int) -> tuple[str, float]:
-        prices = {name: float(column[k]) for name, column in zip(PRICES, columns[1:], strict=True)}
-        name = max(prices, key=lambda n: abs(np.log(prices[n] / reference[k])))
-        return name, prices[name]
+    @property
+    def tick(self) -> float:
+        """Smallest decimal step of the prices so far; 0.0 where they share none."""
+        return self._decimals.step
 
-    def describe(k: int) -> str:
-        name, value = worst(k)
-        where = raw.where(int(rows[k]), name, short=True)
-        time = time_text(int(columns[0][k]))
-        return f"{time} {name} {value!r}, recent median close {float(reference[k])!r} ({where})"
+    @property
+    def common_distance(self) -> int | None:
+        """The most common distance of neighbouring times in ns; None where there is none."""
+        return self._distances.common
 
-    if len(bad) and rules.bad_prints == "error":
-        name, value = worst(int(bad[0]))
-        raise DataError(
-            f"prices must be within a factor {rules.max_print:g} of the recent median close"
-            f" ({float(reference[bad[0]])!r}); {len(bad)} bars are not",
-            value=value,
-            where=raw.where(int(rows[bad[0]]), name),
-            remedy="Correct or remove the rows, or choose bad_prints drop or keep.",
+    def read(self, raw: RawBars) -> None:
+        """Check the next rows in the order of the files.
+
+        Raises:
+            DataError: an impossible row, where those are refused.
+        """
+        self._rows.push(raw)
+
+    def push(self, piece: RawBars) -> tuple[dict[str, np.ndarray], Times]:
+        """Clean the next span of time: all rows of its times, in the order of the files.
+
+        Returns:
+            Columns of the bars that remain, and the times of the piece.
+        """
+        order, times, distinct = self._sorted(piece)
+        rows, kept = order, times
+        if not self._rules.strict:
+            possible = ~impossible_rows(piece)[order]
+            rows, kept = order[possible], times[possible]
+        rows = self._collapsed(piece, rows, kept)
+        columns = _taken(piece, rows)
+        if not self._rules.derived:
+            bad = self._prints.push(columns, lambda k, name: _place(piece, rows, k, name))
+            if len(bad) and self._rules.bad_prints != "keep":
+                rows = np.delete(rows, bad)
+                columns = {name: np.delete(column, bad) for name, column in columns.items()}
+        self._describe(piece, rows, columns)
+        self._bars += len(rows)
+        self._left_out |= len(rows) != len(distinct)
+        return columns, Times(distinct, columns["timestamp"])
+
+    def finish(
+        self, pieces: Callable[[], Iterator[Times]], gaps: Callable[[GapRows], object]
+    ) -> QualityReport:
+        """Settle what the whole market decides, and report.
+
+        Args:
+            pieces: Gives the times that `push` returned once more, as often as it is called.
+            gaps: Takes the gaps of the bars that remain, as they are found.
+
+        Raises:
+            DataError: no rows, a bad print (`bad_prints="error"`), or a timeframe that the
+                distances of the rows contradict.
+        """
+        where = ", ".join(self._files) or "data"
+        if self._rows.rows == 0 and self._distances.first is None:
+            raise DataError("there must be at least one bar", where=where)
+        others = self._refuse_timeframe(where)
+        if self._rules.bad_prints == "error":
+            self._prints.refuse()
+        calendar = self._rules.calendar or self._clues.calendar(
+            lambda: (piece.distinct for piece in pieces())
         )
-    dropped = rules.bad_prints == "drop"
-    notes.add("bad_prints", bad, "dropped" if dropped else "kept", describe)
-    return np.delete(rows, bad) if dropped and len(bad) else rows
+        spacing = Spacing(calendar, self._rules.interval)
+        kept = spacing
+        if self._left_out:
+            spacing.look(piece.distinct for piece in pieces())
+            for piece in pieces():
+                spacing.push(piece.distinct)
+            kept = Spacing(calendar, self._rules.interval)
+        kept.look(piece.kept for piece in pieces())
+        for piece in pieces():
+            gaps(kept.push(piece.kept))
+        moves = self._overnight_moves(calendar)
+        return self._report(calendar, others, spacing, moves)
 
+    def _sorted(self, piece: RawBars) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Rows that have a time, by time; their times; and the distinct ones."""
+        times = piece.timestamp
+        timed = np.flatnonzero(times != NO_TIME)
+        order = timed[stable_order(times[timed])]
+        times = times[order]
+        is_new = np.diff(times, prepend=NO_TIME) != 0
+        distinct = times if is_new.all() else times[is_new]
+        self._duplicates.add(order[~is_new], lambda row: describe_row(piece, row))
+        before = self._distances.last
+        distance = self._distances.push(distinct)
+        joined = distinct if before is None else np.concatenate([[before], distinct])
+        close = np.flatnonzero(distance < shortest_distance(self._rules.interval))
+        self._overlapping.add(close, lambda k: describe_span(joined, k))
+        if self._rules.calendar is None:
+            self._clues.push(distinct)
+        if piece.file_of_row is not None and len(order):
+            self._look_at_files(np.asarray(piece.file_of_row)[order], times)
+        return order, times, distinct
 
-class _Notes:
-    """Collects findings while the check goes on."""
+    def _look_at_files(self, files: Any, times: Int64Array) -> None:
+        """Distances within each file: a few coarse bars hide among many fine ones."""
+        by_file = np.argsort(files, kind="stable")
+        files, times = files[by_file], times[by_file]
+        starts = np.flatnonzero(np.diff(files, prepend=-1))
+        for start, stop in zip(starts, [*starts[1:], len(files)], strict=True):
+            own = times[start:stop]
+            own = own[np.diff(own, prepend=NO_TIME) != 0]
+            self._of_file.setdefault(int(files[start]), Distances(self._rules.interval)).push(own)
 
-    def __init__(self, raw: RawBars) -> None:
-        self._raw = raw
-        self._counts: dict[str, int] = {}
-        self._findings: list[Finding] = []
+    def _refuse_timeframe(self, where: str) -> list[str]:
+        """What is wrong with the distances of single files, where that is not refused."""
+        if self._rules.derived:
+            return []
+        self._distances.refuse(where)
+        faults = []
+        for file, distances in sorted(self._of_file.items()):
+            try:
+                distances.refuse(self._files[file])
+            except DataError as error:
+                if self._rules.strict:
+                    raise
+                faults.append(str(error))
+        return faults
 
-    def row(self, row: int) -> str:
-        return f"{time_text(int(self._raw.timestamp[row]))} ({self._raw.where(row, short=True)})"
+    def _collapsed(self, piece: RawBars, rows: Int64Array, times: Int64Array) -> Int64Array:
+        """One row per time of rows sorted by time: the last of the file."""
+        repeated = np.flatnonzero(times[1:] == times[:-1]) + 1
+        if len(repeated) == 0:
+            return rows
+        earlier, later = rows[repeated - 1], rows[repeated]
+        differs = np.zeros(len(repeated), dtype=np.bool_)
+        for name in COLUMNS[1:]:
+            column = getattr(piece, name)
+            differs |= column[earlier] != column[later]
+        conflicts = np.unique(times[repeated[differs]])
+        winners = rows[np.searchsorted(times, conflicts, side="right") - 1]
+        self._conflicts.add(winners, lambda row: describe_row(piece, row))
+        last = np.ones(len(rows), dtype=np.bool_)
+        last[repeated - 1] = False
+        return rows[last]
 
-    def add(
-        self,
-        kind: str,
-        found: Sequence[int] | Int64Array,
-        action: str,
-        describe: Callable[[int], str],
-        *,
-        count: int | None = None,
-    ) -> None:
-        """Count `found` (or take `count`) and keep its first examples in words."""
-        total = len(found) if count is None else count
-        self._counts[kind] = total
-        if total:
-            examples = tuple(describe(int(k)) for k in found[:EXAMPLES])
-            self._findings.append(Finding(kind, total, action, examples))
-
-    def describe_files(self, faults: Sequence[str]) -> None:
-        """Files whose rows are bars of another timeframe."""
-        if faults:
-            examples = tuple(faults[:EXAMPLES])
-            self._findings.append(Finding("other_timeframe", len(faults), "kept", examples))
-
-    def count_times(self, distinct: Int64Array, interval: int, calendar: Calendar) -> None:
-        """Gaps, overlaps and holidays of the distinct times."""
-        missing = calendar.missing(distinct, interval)
-        absent = np.flatnonzero(missing)
-
-        def between(k: int) -> str:
-            return f"{time_text(int(distinct[k]))} to {time_text(int(distinct[k + 1]))}"
-
-        longest = absent[np.argsort(-missing[absent], kind="stable")]
-        self.add(
-            "gaps",
-            longest,
-            "listed; the longest first",
-            lambda k: f"{between(k)}: {missing[k]} bars missing",
-        )
-        self.add("missing_bars", (), "none invented", str, count=int(missing.sum()))
-        close = np.flatnonzero(np.diff(distinct) < shortest_distance(interval))
-        self.add("overlapping", close, "kept", between)
-        closed = calendar.holidays(distinct, interval)
-        self._counts["holidays"] = int(closed.sum())
-        long = np.flatnonzero(closed > CLOSED_DAYS)
-        self.add(
-            "long_closures",
-            long,
-            "taken for holidays; is there a hole in the data?",
-            lambda k: f"{between(k)}: {closed[k]} weekdays without bars",
-        )
-
-    def describe_bars(
-        self,
-        columns: dict[str, np.ndarray],
-        rows: Int64Array,
-        calendar: Calendar,
-        rules: DoorRules,
-    ) -> None:
-        """Zero volume, stale opens and overnight moves of the bars that remain."""
-        times, close = columns["timestamp"], columns["close"]
+    def _describe(self, piece: RawBars, rows: Int64Array, columns: dict[str, Any]) -> None:
+        """Zero volume, stale opens, overnight moves and the decimal step of bars that remain."""
 
         def at(k: int) -> str:
-            return self.row(int(rows[k]))
+            return describe_row(piece, int(rows[k]))
 
-        starts, lengths = runs(columns["volume"] == 0)
-        stretch = dict(zip(starts.tolist(), lengths.tolist(), strict=True))
-        self.add(
-            "zero_volume",
-            starts,
-            f"kept; {len(starts)} stretches",
-            lambda k: f"{at(k)}: {stretch[k]} bars",
-            count=int(lengths.sum()),
-        )
-        stale = stale_opens(columns["open"], close)
-        self.add(
-            "stale_open",
-            runs(stale)[0],
-            "kept; fills at the next open would be the signal's own close",
-            at,
-            count=int(np.count_nonzero(stale)),
-        )
-        moves = np.zeros(0, dtype=np.int64)
-        if rules.adjusted == "none" and calendar.kind != "24/7" and len(times) > 1:
-            days = calendar.session_days(times, rules.interval)
-            move = np.abs(columns["open"][1:] / close[:-1] - 1)
-            moves = np.flatnonzero((days[1:] != days[:-1]) & (move > OVERNIGHT_MOVE)) + 1
-        self.add("overnight_moves", moves, "kept; are these splits? prices are unadjusted", at)
-        if len(moves):
+        self._zero_volume.add(columns["volume"] == 0, at)
+        self._stale.add(self._stale_opens.push(columns["open"], columns["close"]), at)
+        self._decimals.push([columns[name] for name in PRICES])
+        calendar = self._rules.calendar
+        if self._rules.adjusted == "none" and (calendar is None or calendar.kind != "24/7"):
+            self._moves.push(columns, at)
+
+    def _overnight_moves(self, calendar: Calendar) -> Tally:
+        moves = Tally()
+        if calendar.kind != "24/7":
+            moves = self._moves.between_sessions(calendar, self._rules.interval)
+        if moves.count:
             log.warning(
                 "%d unadjusted overnight moves over 30 %%, the first at %s",
-                len(moves),
-                at(int(moves[0])),
+                moves.count,
+                moves.examples[0],
             )
+        return moves
 
-    def report(
-        self, *, bars: int, distinct: Int64Array, calendar: Calendar, inferred: bool
+    def _report(
+        self, calendar: Calendar, others: Sequence[str], spacing: Spacing, moves: Tally
     ) -> QualityReport:
+        prints = self._prints.tally
+        zero, stale = self._zero_volume, self._stale
+        kept = "kept" if self._rules.bad_prints == "keep" else "dropped"
+        stale_action = "kept; fills at the next open would be the signal's own close"
+        move_action = "kept; are these splits? prices are unadjusted"
+        findings = [
+            *self._rows.impossible.finding("impossible", "left out"),
+            *self._rows.disorder.finding("out_of_order", "sorted"),
+            *self._duplicates.finding("duplicates", "collapsed"),
+            *_files_finding(others),
+            *spacing.gap_findings(),
+            *self._overlapping.finding("overlapping", "kept"),
+            *spacing.closure_findings(),
+            *self._conflicts.finding("conflicts", "the last row won"),
+            *prints.finding("bad_prints", kept),
+            *zero.finding("zero_volume", f"kept; {zero.stretches} stretches", lengths=True),
+            *stale.finding("stale_open", stale_action, lengths=False),
+            *moves.finding("overnight_moves", move_action),
+        ]
         return QualityReport(
-            rows=len(self._raw),
-            bars=bars,
-            first=int(distinct[0]) if len(distinct) else None,
-            last=int(distinct[-1]) if len(distinct) else None,
+            rows=self._rows.rows,
+            bars=self._bars,
+            first=self._distances.first,
+            last=self._distances.last,
+            missing_bars=spacing.missing,
+            gaps=spacing.gaps,
+            duplicates=self._duplicates.count,
+            conflicts=self._conflicts.count,
+            out_of_order=self._rows.disorder.count,
+            impossible=self._rows.impossible.count,
+            bad_prints=prints.count,
+            zero_volume=zero.bars,
+            stale_open=stale.bars,
+            overnight_moves=moves.count,
+            overlapping=self._overlapping.count,
+            holidays=spacing.holidays,
+            long_closures=spacing.long_closures.count,
             calendar=str(calendar),
-            calendar_inferred=inferred,
-            findings=tuple(self._findings),
-            **{"conflicts": 0, **self._counts},
+            calendar_inferred=self._rules.calendar is None,
+            findings=tuple(findings),
         )
 
 
-def runs(mask: BoolArray) -> tuple[Int64Array, Int64Array]:
-    """Start index and length of every run of True."""
-    edges = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
-    starts = np.flatnonzero(edges == 1)
-    return starts, np.flatnonzero(edges == -1) - starts
+def _files_finding(faults: Sequence[str]) -> list[Finding]:
+    """Files whose rows are bars of another timeframe."""
+    if not faults:
+        return []
+    return [Finding("other_timeframe", len(faults), "kept", tuple(faults[:EXAMPLES]))]
 
 
-def stale_opens(open_: Float64Array, close: Float64Array) -> BoolArray:
-    """True for bars at the end of 250 bars of which over 20 % open at the previous close."""
-    stale = np.zeros(len(open_), dtype=np.bool_)
-    if len(open_) >= STALE_WINDOW:
-        same = np.concatenate([[0], np.cumsum(np.append(False, open_[1:] == close[:-1]))])
-        in_window = same[STALE_WINDOW:] - same[:-STALE_WINDOW]
-        stale[STALE_WINDOW - 1 :] = in_window > STALE_SHARE * STALE_WINDOW
-    return stale
+def _place(piece: RawBars, rows: Int64Array, k: int, name: str) -> tuple[str, str]:
+    """Where bar `k` stands, in short and in full."""
+    row = int(rows[k])
+    return piece.where(row, name, short=True), piece.where(row, name)
 
 
-def decimal_step(columns: Sequence[Float64Array]) -> float:
-    """Largest power of ten, 1 to 1e-12, that all values are whole multiples of; 0.0 for none.
-
-    A value counts as a multiple where it is within the rounding of a few operations of one, and
-    small enough for that to mean something.
-    """
-    for decimals in range(_MAX_DECIMALS + 1):
-        scale = 10.0**decimals
-        if all(_on_step(column[:512], scale) for column in columns) and all(
-            _on_step(column, scale) for column in columns
-        ):
-            return 1.0 / scale
-    return 0.0
-
-
-def _on_step(column: Float64Array, scale: float) -> bool:
-    units = np.rint(column * scale)
-    close = np.abs(units / scale - column) <= _ROUNDING * column
-    return bool((close & (units < _MOST_UNITS)).all())
+def _taken(piece: RawBars, rows: Int64Array) -> dict[str, np.ndarray]:
+    """New arrays of the columns at `rows`, which are distinct."""
+    columns = {name: getattr(piece, name) for name in COLUMNS}
+    if len(rows) == len(piece) and bool((rows[1:] > rows[:-1]).all()):
+        return {name: column.copy() for name, column in columns.items()}  # all, as they stand
+    return {name: column[rows] for name, column in columns.items()}

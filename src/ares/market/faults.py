@@ -1,22 +1,19 @@
-"""What is wrong with rows as they were read: impossible cells, their order, and their distances."""
+"""What is wrong with rows as they were read: impossible cells, and their order."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ares.core.errors import DataError
 from ares.market.quality import time_text
 from ares.market.raw import NO_TIME, PRICES
-from ares.market.timeframe import DAY, TIMEFRAMES, timeframe_name
+from ares.market.tallies import Tally
 
 if TYPE_CHECKING:
     from ares.core.types import BoolArray, Int64Array
     from ares.market.raw import RawBars
-
-_ENOUGH: Final = 20
-"""Distances needed before rows that are too far apart mean that the timeframe is another one."""
 
 
 def impossible_rows(raw: RawBars) -> BoolArray:
@@ -75,11 +72,39 @@ def _fault(raw: RawBars, row: int) -> tuple[str, str, object]:
     return "", "a row must be a possible bar", None
 
 
-def out_of_order_rows(raw: RawBars) -> Int64Array:
-    """Positions of the rows that open before the row above them (rows without a time aside)."""
-    rows = np.flatnonzero(raw.timestamp != NO_TIME)
-    times = raw.timestamp[rows]
-    return np.asarray(rows[1:][times[1:] < times[:-1]])
+class RowChecks:
+    """Checks rows in the order of the files, chunk by chunk: impossible ones and disorder."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+        self.rows = 0
+        self.impossible = Tally()
+        self.disorder = Tally()
+        self._last = NO_TIME
+
+    def push(self, raw: RawBars) -> None:
+        """Look at the next rows.
+
+        Raises:
+            DataError: a row is impossible, and such rows are refused.
+        """
+        self.rows += len(raw)
+        impossible = impossible_rows(raw)
+        if self._strict and impossible.any():
+            raise impossible_row_error(raw, int(impossible.argmax()))
+        found = np.flatnonzero(impossible)
+        self.impossible.add(found, lambda row: describe_impossible_row(raw, row))
+        rows = np.flatnonzero(raw.timestamp != NO_TIME)
+        if len(rows):
+            times = raw.timestamp[rows]
+            before = np.concatenate([[self._last], times[:-1]])
+            self.disorder.add(rows[times < before], lambda row: describe_row(raw, row))
+            self._last = int(times[-1])
+
+
+def describe_row(raw: RawBars, row: int) -> str:
+    """When and where a row is."""
+    return f"{time_text(int(raw.timestamp[row]))} ({raw.where(row, short=True)})"
 
 
 def stable_order(timestamp: Int64Array) -> Int64Array:
@@ -87,38 +112,3 @@ def stable_order(timestamp: Int64Array) -> Int64Array:
     if bool((timestamp[1:] >= timestamp[:-1]).all()):
         return np.arange(len(timestamp))
     return np.argsort(timestamp, kind="stable")
-
-
-def shortest_distance(interval: int) -> int:
-    """Bars closer than this overlap; days of 23 hours do not."""
-    return interval - interval // 4 if interval >= DAY else interval
-
-
-def refuse_other_timeframe(times: Int64Array, interval: int, where: str) -> None:
-    """Raise where the distances of distinct, sorted open times say another timeframe.
-
-    Raises:
-        DataError: most bars open before the bar above them has closed, or no two bars are
-            neighbours and many are apart by one same longer time.
-    """
-    distance = np.diff(times)
-    if len(distance) == 0:
-        return
-    too_close = 2 * np.count_nonzero(distance < shortest_distance(interval)) > len(distance)
-    apart = len(distance) >= _ENOUGH and int(distance.min()) > interval
-    if not too_close and not apart:
-        return
-    values, counts = np.unique(distance, return_counts=True)
-    usual = int(values[counts.argmax()])
-    name = timeframe_name(usual)
-    known = usual in TIMEFRAMES.values()
-    every_second = usual == 2 * interval and not known  # a thin market, as far as one can tell
-    if not too_close and (every_second or 5 * int(counts.max()) <= 2 * len(distance)):
-        return
-    raise DataError(
-        f"the rows must be bars of the timeframe {timeframe_name(interval)}, but most open"
-        f" {name} apart (from {time_text(int(times[0]))})",
-        value=timeframe_name(interval),
-        where=where,
-        remedy=f"Is the timeframe {name}?" if known else f"Timeframes: {', '.join(TIMEFRAMES)}.",
-    )

@@ -88,7 +88,7 @@ def load_bars(
         bad_prints=bad_prints,
         max_print=max_print,
     )
-    return cut(dataclasses.replace(bars, quality=_with_notes(report, notes)), span)
+    return cut(dataclasses.replace(bars, quality=with_notes(report, notes)), span)
 
 
 def check_file(
@@ -121,7 +121,7 @@ def check_file(
         max_print=max_print,
         strict=False,
     )
-    return _with_notes(report, notes)
+    return with_notes(report, notes)
 
 
 def read_raw(path: Paths, *, columns: Columns | None = None) -> RawBars:
@@ -229,7 +229,8 @@ def _first_time(raw: RawBars) -> int:
     return int(known.min()) if len(known) else NO_TIME
 
 
-def _with_notes(report: QualityReport, notes: tuple[str, ...]) -> QualityReport:
+def with_notes(report: QualityReport, notes: tuple[str, ...]) -> QualityReport:
+    """The report with what was recognised of the layout of files."""
     if not notes:
         return report
     finding = Finding("layout", len(notes), "recognised, not declared", notes[:5])

@@ -21,16 +21,23 @@ def infer_timeframe(raw: RawBars) -> str:
         DataError: fewer than two times, or the most common distance is no timeframe.
     """
     known = np.unique(raw.timestamp[raw.timestamp != NO_TIME])
-    where = ", ".join(raw.files) or "data"
-    if len(known) < 2:
+    steps, counts = np.unique(np.diff(known), return_counts=True)
+    common = int(steps[np.argmax(counts)]) if len(steps) else None
+    return timeframe_of_distance(common, ", ".join(raw.files) or "data")
+
+
+def timeframe_of_distance(common: int | None, where: str) -> str:
+    """Name of the timeframe of the most common distance in ns; None: there is no distance.
+
+    Raises:
+        DataError: it is no timeframe.
+    """
+    if common is None:
         raise DataError(
             "a timeframe is only seen between two rows",
-            value=len(known),
             where=where,
             remedy="Name it: --timeframe 1m.",
         )
-    steps, counts = np.unique(np.diff(known), return_counts=True)
-    common = int(steps[np.argmax(counts)])
     for name, length in TIMEFRAMES.items():
         if length == common:
             return name

@@ -11,8 +11,6 @@ files until the new manifest has replaced it; what no manifest names is swept by
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,15 +18,24 @@ import numpy as np
 from ares.core.errors import ArtifactError
 from ares.core.identity import fingerprint
 from ares.market.bars import Bars
+from ares.market.parts import (
+    GAPS,
+    REMEDY,
+    GapWriter,
+    Part,
+    PartWriter,
+    columns_of,
+    read_part,
+    read_tables,
+)
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import COLUMNS
+from ares.market.spacing import GapRows
 from ares.market.timerange import FOREVER
 from ares.store.atomic import (
     make_folder,
-    read_checked,
     read_json,
     sweep_orphans,
-    write_atomic,
     write_json,
 )
 
@@ -36,27 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import pyarrow as pa
-
     from ares.core.types import Int64Array
     from ares.market.bars import Adjusted
 
 SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST: Final = 1 << 26
-_REMEDY: Final = "`ares data repair` removes damaged parts; import the files again."
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One Parquet file: its name, rows, first and last open time, digest and size."""
-
-    file: str
-    rows: int
-    first: int
-    last: int
-    sha256: str
-    size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +58,14 @@ class ImportRecord:
     sources: tuple[str, ...]
     options: str
     quality: QualityReport
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What bars were resampled from: the timeframe and the identity of that dataset."""
+
+    timeframe: str
+    identity: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +82,14 @@ class Manifest:
     gaps: Part
     quality: QualityReport
     imports: tuple[ImportRecord, ...] = ()
+    origin: Origin | None = None
+
+    @property
+    def identity(self) -> str:
+        """Digest of the bars and of what is known of them, without reading them."""
+        bars = [(part.first, part.rows, part.sha256) for part in self.parts]
+        known = (self.calendar, self.quality.calendar_inferred, self.adjusted, self.tick)
+        return fingerprint((self.symbol, self.exchange, self.timeframe, bars, known))
 
     @property
     def rows(self) -> int:
@@ -103,14 +111,13 @@ def write_bars(folder: Path, bars: Bars, imports: Sequence[ImportRecord]) -> Man
         StoreError: The disk is full, read-only or failing; the old content is then intact.
     """
     make_folder(folder)
-    years = bars.timestamp.astype("datetime64[ns]").astype("datetime64[Y]").astype(np.int64) + 1970
-    starts = np.flatnonzero(np.diff(years, prepend=years[:1] - 1))
-    parts = []
-    for start, stop in zip(starts, [*starts[1:], len(bars)], strict=True):
-        columns = {name: getattr(bars, name)[start:stop] for name in COLUMNS}
-        parts.append(_write_part(folder, str(years[start]), columns))
-    before = bars.timestamp[bars.gaps[:, 0]]
-    gaps = _write_part(folder, "gaps", {"timestamp": before, "missing": bars.gaps[:, 2]})
+    columns = {name: getattr(bars, name) for name in COLUMNS}
+    with PartWriter(folder) as writer, GapWriter(folder) as gaps:
+        writer.add(columns)
+        parts = writer.finish()
+        before = bars.gaps[:, 0]
+        gaps.add(GapRows(before, bars.timestamp[before], bars.gaps[:, 2]))
+        gap_part = gaps.finish()
     manifest = Manifest(
         symbol=bars.symbol,
         exchange=bars.exchange,
@@ -118,8 +125,8 @@ def write_bars(folder: Path, bars: Bars, imports: Sequence[ImportRecord]) -> Man
         calendar=bars.calendar,
         adjusted=bars.adjusted,
         tick=bars.tick,
-        parts=tuple(parts),
-        gaps=gaps,
+        parts=parts,
+        gaps=gap_part,
         quality=report_of(bars),
         imports=tuple(imports),
     )
@@ -129,19 +136,27 @@ def write_bars(folder: Path, bars: Bars, imports: Sequence[ImportRecord]) -> Man
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Make `manifest` the content of `folder`, all at once."""
-    body = dataclasses.asdict(manifest)
+    body = _body(manifest)
     head = {"format": "ares bars", "schema": SCHEMA, "checksum": fingerprint(body)}
     write_json(folder / MANIFEST, {**head, "body": body})
     sweep(folder, manifest)
 
 
-def sweep(folder: Path, manifest: Manifest) -> None:
+def _body(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as a tree; bars that were imported have no origin, and never had the key."""
+    body = dataclasses.asdict(manifest)
+    if manifest.origin is None:
+        del body["origin"]
+    return body
+
+
+def sweep(folder: Path, manifest: Manifest | None) -> None:
     """Remove what killed writers left: temporary files, and parts that `manifest` does not name.
 
     The caller holds the folder's lock.
     """
     sweep_orphans(folder)
-    named = {part.file for part in (*manifest.parts, manifest.gaps)}
+    named = set() if manifest is None else {p.file for p in (*manifest.parts, manifest.gaps)}
     for path in folder.glob("*.parquet"):
         if path.name not in named:
             path.unlink(missing_ok=True)
@@ -172,6 +187,7 @@ def read_manifest(folder: Path) -> Manifest:
                 "tick": float(body["tick"]),
                 "parts": tuple(Part(**part) for part in body["parts"]),
                 "gaps": Part(**body["gaps"]),
+                "origin": Origin(**body["origin"]) if "origin" in body else None,
                 "quality": _quality(body["quality"]),
                 "imports": tuple(
                     ImportRecord(tuple(i["sources"]), i["options"], _quality(i["quality"]))
@@ -179,15 +195,15 @@ def read_manifest(folder: Path) -> Manifest:
                 ),
             }
         )
-        intact = fingerprint(dataclasses.asdict(manifest)) == tree["checksum"]
+        intact = fingerprint(_body(manifest)) == tree["checksum"]
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ArtifactError):
             raise
         raise ArtifactError(
-            "the manifest is incomplete", where=str(path), value=str(error), remedy=_REMEDY
+            "the manifest is incomplete", where=str(path), value=str(error), remedy=REMEDY
         ) from None
     if not intact:
-        raise ArtifactError("the manifest was changed", where=str(path), remedy=_REMEDY)
+        raise ArtifactError("the manifest was changed", where=str(path), remedy=REMEDY)
     return manifest
 
 
@@ -202,13 +218,13 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
     wanted = [p for p in manifest.parts if p.last >= span[0] and p.first < span[1]]
     if not wanted:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
-    columns = _joined([_read_table(folder, part, COLUMNS) for part in wanted], COLUMNS)
+    columns = columns_of(read_tables(folder, wanted, COLUMNS), COLUMNS)
     start, stop = np.searchsorted(columns["timestamp"], span, side="left")
     if start == stop:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
     if stop - start < len(columns["timestamp"]):
         columns = {name: column[start:stop].copy() for name, column in columns.items()}
-    gaps = read_part(folder, manifest.gaps, ("timestamp", "missing"))
+    gaps = read_part(folder, manifest.gaps, GAPS)
     return Bars(
         **columns,
         symbol=manifest.symbol,
@@ -222,87 +238,14 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
     )
 
 
-def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
-    """Columns of one file, after its digest was checked.
-
-    Raises:
-        ArtifactError: The file is missing, changed, or holds something else.
-    """
-    return _joined([_read_table(folder, part, names)], names)
-
-
-def _joined(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, Any]:
-    """Columns of several tables, each copied once; a single chunk is not copied at all."""
-    chunks = {name: [c.to_numpy() for t in tables for c in t.column(name).chunks] for name in names}
-    return {
-        name: parts[0] if len(parts) == 1 else np.concatenate(parts)
-        for name, parts in chunks.items()
-    }
-
-
-def _read_table(folder: Path, part: Part, names: Sequence[str]) -> pa.Table:
-    """Columns of a part as Arrow, after its digest was checked."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / part.file
-    if "/" in part.file or part.file.startswith("."):
-        raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
-    data = read_checked(path, sha256=part.sha256, size=part.size)
-    try:
-        table = pq.read_table(pa.BufferReader(data), columns=list(names)).select(names)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ArtifactError(
-            "the part must be Parquet", where=str(path), value=str(error)[:200], remedy=_REMEDY
-        ) from None
-    if len(table) != part.rows:
-        raise ArtifactError(f"the part must have {part.rows} rows", where=str(path), remedy=_REMEDY)
-    return table
-
-
-def _write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(
-        pa.table(dict(columns)),
-        sink,
-        compression="zstd",
-        use_dictionary=[name for name in columns if name in COLUMNS[1:]],  # decodes faster
-        column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
-        write_statistics=False,
-    )
-    data = sink.getvalue()
-    digest = hashlib.sha256(data).hexdigest()
-    times = columns["timestamp"]
-    part = Part(
-        file=f"{stem}-{digest[:16]}.parquet",
-        rows=len(times),
-        first=int(times[0]) if len(times) else 0,
-        last=int(times[-1]) if len(times) else 0,
-        sha256=digest,
-        size=len(data),
-    )
-    path = folder / part.file
-    if not _holds(path, part):
-        write_atomic(path, data)
-    return part
-
-
-def _holds(path: Path, part: Part) -> bool:
-    try:
-        read_checked(path, sha256=part.sha256, size=part.size)
-    except ArtifactError:
-        return False
-    return True
-
-
 def _gaps_within(times: Int64Array, before: Int64Array, missing: Int64Array) -> Int64Array:
     """Rows of `Bars.gaps` for the gaps that have a bar of `times` on both sides."""
-    inside = (before >= times[0]) & (before < times[-1])
-    index = np.searchsorted(times, before[inside])
-    return np.column_stack([index, index + 1, missing[inside]]).astype(np.int64)
+    start, stop = np.searchsorted(before, [times[0], times[-1]])
+    rows = np.empty((stop - start, 3), dtype=np.int64)
+    rows[:, 0] = np.searchsorted(times, before[start:stop])
+    rows[:, 1] = rows[:, 0] + 1
+    rows[:, 2] = missing[start:stop]
+    return rows
 
 
 def report_of(bars: Bars) -> QualityReport:

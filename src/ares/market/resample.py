@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,9 +10,12 @@ from ares.core.errors import DataError
 from ares.kernels.resample import aggregate
 from ares.market.bars import Bars
 from ares.market.calendars import parse_calendar
+from ares.market.raw import COLUMNS
 from ares.market.timeframe import DAY, WEEK, timeframe_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ares.core.types import Int64Array
 
 _MONDAY = 4 * DAY  # 1970-01-05
@@ -35,36 +38,17 @@ def resample(bars: Bars, timeframe: str) -> Bars:
         ConfigError: an unknown timeframe.
         DataError: the timeframe is not a multiple of that of `bars`.
     """
-    length = timeframe_ns(timeframe)
-    if length % bars.interval_ns:
-        raise DataError(
-            f"bars can be resampled to multiples of their timeframe {bars.timeframe}",
-            value=timeframe,
-            where=f"{bars.symbol} {bars.exchange}",
-            remedy="Choose a coarser timeframe, or load finer bars.",
-        )
-    if length == bars.interval_ns:
+    if timeframe_ns(timeframe) == bars.interval_ns:
         return bars
-    origin = _MONDAY if length % WEEK == 0 else 0
-    bucket = (bars.close_time - 1 - origin) // length
-    starts = np.flatnonzero(np.diff(bucket, prepend=bucket[:1] - 1)).astype(np.int64)
-    stop = len(bars)
-    if stop and bars.close_time[-1] < (bucket[-1] + 1) * length + origin:
-        stop = int(starts[-1])
-        starts = starts[:-1]
-    timestamp = bucket[starts] * length + origin
-    open_, high, low, close, volume = aggregate(
-        starts, bars.open, bars.high, bars.low, bars.close, bars.volume, stop
-    )
-    missing = parse_calendar(bars.calendar).missing(timestamp, length)
+    market = f"{bars.symbol} {bars.exchange}"
+    resampler = Resampler(bars.timeframe, timeframe, market)
+    first = resampler.push({name: getattr(bars, name) for name in COLUMNS})
+    last = resampler.finish()
+    columns: dict[str, Any] = {n: np.concatenate([first[n], last[n]]) for n in COLUMNS}
+    missing = parse_calendar(bars.calendar).missing(columns["timestamp"], timeframe_ns(timeframe))
     before = np.flatnonzero(missing)
     return Bars(
-        timestamp=timestamp,
-        open=open_,
-        high=high,
-        low=low,
-        close=close,
-        volume=volume,
+        **columns,
         symbol=bars.symbol,
         exchange=bars.exchange,
         timeframe=timeframe,
@@ -73,6 +57,61 @@ def resample(bars: Bars, timeframe: str) -> Bars:
         gaps=np.column_stack([before, before + 1, missing[before]]),
         adjusted=bars.adjusted,
     )
+
+
+class Resampler:
+    """Coarser bars of a market that comes in pieces; any cut gives the bars of `resample`.
+
+    Args:
+        base: The timeframe of the bars that come.
+        timeframe: A multiple of it.
+        market: Names the bars in errors.
+
+    Raises:
+        ConfigError: an unknown timeframe.
+        DataError: the timeframe is not a multiple of `base`.
+    """
+
+    def __init__(self, base: str, timeframe: str, market: str = "") -> None:
+        self._interval, self._length = timeframe_ns(base), timeframe_ns(timeframe)
+        if self._length % self._interval:
+            raise DataError(
+                f"bars can be resampled to multiples of their timeframe {base}",
+                value=timeframe,
+                where=market,
+                remedy="Choose a coarser timeframe, or load finer bars.",
+            )
+        self._origin = _MONDAY if self._length % WEEK == 0 else 0
+        self._open: dict[str, Any] | None = None  # the interval that may not be over, as one bar
+        self._closed = 0  # when the last bar closed
+
+    def push(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Coarse bars whose intervals the next bars show to be over."""
+        times = columns["timestamp"]
+        if len(times) == 0:
+            return {name: columns[name] for name in COLUMNS}
+        bucket = (times + (self._interval - 1 - self._origin)) // self._length
+        arrays = {name: columns[name] for name in COLUMNS[1:]}
+        if self._open is not None:  # sums go on from it, in time order
+            bucket = np.concatenate([self._open["timestamp"], bucket])
+            arrays = {n: np.concatenate([self._open[n], array]) for n, array in arrays.items()}
+        starts = np.flatnonzero(np.diff(bucket, prepend=bucket[:1] - 1)).astype(np.int64)
+        values = aggregate(starts, *arrays.values(), len(bucket))
+        coarse = dict(zip(COLUMNS, [bucket[starts], *values], strict=True))
+        self._open = {name: array[-1:].copy() for name, array in coarse.items()}
+        self._closed = int(times[-1]) + self._interval
+        return self._timed({name: array[:-1] for name, array in coarse.items()})
+
+    def finish(self) -> dict[str, Any]:
+        """The last coarse bar, if the last bar closed with it; else none."""
+        if self._open is None:
+            return {n: np.zeros(0, np.int64 if n == "timestamp" else np.float64) for n in COLUMNS}
+        end = (int(self._open["timestamp"][0]) + 1) * self._length + self._origin
+        stop = 0 if self._closed < end else 1
+        return self._timed({name: array[:stop] for name, array in self._open.items()})
+
+    def _timed(self, coarse: dict[str, Any]) -> dict[str, Any]:
+        return {**coarse, "timestamp": coarse["timestamp"] * self._length + self._origin}
 
 
 def align(coarse: Bars, base: Bars) -> Int64Array:

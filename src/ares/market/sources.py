@@ -13,7 +13,7 @@ from ares.market.bars import check_bars
 from ares.market.calendars import parse_calendar
 from ares.market.copies import load_files
 from ares.market.csvfile import read_csv
-from ares.market.datasets import has_dataset, load_dataset
+from ares.market.datasets import finer_dataset, has_dataset, load_dataset, resample_hint
 from ares.market.files import cut, load_bars
 from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import parse_timerange
@@ -144,7 +144,7 @@ def _known(
             )
         return load_dataset(workspace, symbol, exchange, timeframe, timerange)
     if (symbol, exchange, timeframe) != SAMPLE:
-        raise _unknown(symbol, exchange, timeframe)
+        raise _unknown(workspace, symbol, exchange, timeframe)
     if columns is not None:
         raise _no_files(columns)
     return cut(sample(bad_prints=bad_prints, max_print=max_print), parse_timerange(timerange))
@@ -170,12 +170,16 @@ def _no_files(columns: Columns) -> DataError:
     )
 
 
-def _unknown(symbol: str, exchange: str, timeframe: str) -> DataError:
+def _unknown(workspace: Workspace | None, symbol: str, exchange: str, timeframe: str) -> DataError:
+    remedy = (
+        f"Give files with --data, or load them once: ares import --symbol {symbol}"
+        f" --exchange {exchange} --timeframe {timeframe} --data FILES."
+    )
+    finer = None if workspace is None else finer_dataset(workspace, symbol, exchange, timeframe)
+    if finer is not None:
+        remedy = f"{resample_hint(symbol, exchange, finer, timeframe)} Or give files with --data."
     return DataError(
         "no bars are known under these names",
         where=f"{symbol} {exchange} {timeframe}",
-        remedy=(
-            f"Give files with --data, or load them once: ares import --symbol {symbol}"
-            f" --exchange {exchange} --timeframe {timeframe} --data FILES."
-        ),
+        remedy=remedy,
     )

@@ -1,34 +1,40 @@
-"""Files as a stream of chunks, at constant memory: for data larger than it should take."""
+"""Files of any size at constant memory: their rows, what the check finds, and their checked bars.
+
+What needs the whole market (its order, its calendar) goes by way of temporary files.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ares.core.errors import ConfigError, DataError
-from ares.market.arrowfile import stream_feather, stream_parquet
+from ares.core.errors import DataError
 from ares.market.columns import declared_columns
-from ares.market.csvfile import stream_csv
-from ares.market.files import file_format, source_files
-from ares.market.infer import infer_timeframe
-from ares.market.raw import COLUMNS, RawBars
-from ares.store.atomic import write_atomic
+from ares.market.derived import columns_by_year
+from ares.market.files import source_files, with_notes
+from ares.market.infer import infer_timeframe, timeframe_of_distance
+from ares.market.intake import check_rows, report_rows
+from ares.market.quality import QualityReport
+from ares.market.raw import COLUMNS
+from ares.market.rows import FileRows, raw_chunks
+from ares.market.writing import door_rules
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
-    from typing import BinaryIO
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
 
+    from ares.market.bars import Adjusted
     from ares.market.columns import Columns
     from ares.market.files import Paths
-    from ares.market.table import Table
-
-_STREAMS: Final = {"csv": stream_csv, "parquet": stream_parquet, "feather": stream_feather}
+    from ares.market.rows import Progress
+    from ares.market.writing import DoorOptions
 
 
 def seen_timeframe(path: Paths, *, columns: Columns | None = None) -> str:
@@ -42,126 +48,111 @@ def seen_timeframe(path: Paths, *, columns: Columns | None = None) -> str:
         DataError: The file cannot be read as bars, or its rows show no timeframe.
     """
     file = source_files(path)[0]
-    first = next(_STREAMS[file_format(file)](file, columns=declared_columns(columns)), None)
+    first = next(raw_chunks(file, columns=declared_columns(columns)), None)
     if first is None:
         raise DataError("the file holds no rows", where=str(file))
-    return infer_timeframe(first.raw())
+    return infer_timeframe(first)
 
 
-class StreamingDataProcessor:
-    """Reads files of bars chunk by chunk; chunks joined are what reading at once gives.
-
-    Rows come in file order and unchecked: the check at the door needs the whole market.
-
-    Args:
-        chunk_size: Rows of a chunk; the last one may be shorter.
-        columns: Order of the columns of a file without header, as `load_bars`.
+def report_files(
+    path: Paths,
+    *,
+    timeframe: str | None = None,
+    columns: Columns | None = None,
+    calendar: str | None = None,
+    adjusted: Adjusted = "none",
+    max_print: float = 2.0,
+    progress: Progress | None = None,
+) -> QualityReport:
+    """What `check_file` reports, at constant memory; `progress` is called with the rows read.
 
     Raises:
-        ConfigError: `chunk_size` is not positive.
+        DataError: As `check_file`.
+        ConfigError: As `check_file`.
+        StoreError: No temporary file can be written.
     """
-
-    def __init__(self, chunk_size: int = 10_000, *, columns: Columns | None = None) -> None:
-        if chunk_size < 1:
-            raise ConfigError("chunk_size must be positive", value=chunk_size, where="chunk_size")
-        self.chunk_size = int(chunk_size)
-        self._columns = declared_columns(columns)
-
-    def iter_chunks(self, path: str | os.PathLike[str]) -> Iterator[pd.DataFrame]:
-        """Frames of `chunk_size` rows: `timestamp` (datetime64[ns, UTC]), o, h, l, c and volume.
-
-        A cell that is no number is NaN, a time that cannot be read is NaT.
-
-        Raises:
-            DataError: The file cannot be read as rows of bars.
-        """
-        for chunk in self._chunks(Path(path)):
-            yield _frame(chunk)
-
-    def process_data_stream(self, path: str | os.PathLike[str]) -> pd.DataFrame:
-        """All chunks as one frame.
-
-        Raises:
-            DataError: As `iter_chunks`.
-        """
-        import pandas as pd
-
-        return pd.concat(list(self.iter_chunks(path)), ignore_index=True)
-
-    def to_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> int:
-        """Write the rows of `source` as Parquet (zstd), all at once or not at all.
-
-        Returns:
-            The number of rows.
-
-        Raises:
-            DataError: As `iter_chunks`; nothing is written then.
-            StoreError: The disk is full, read-only or failing; an older target is then intact.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        fields = [("timestamp", pa.timestamp("ns", "UTC"))]
-        schema = pa.schema(fields + [(name, pa.float64()) for name in COLUMNS[1:]])
-        rows = 0
-
-        def write(file: BinaryIO) -> None:
-            nonlocal rows
-            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                for chunk in self._chunks(Path(source)):
-                    arrays = [pa.array(chunk["timestamp"]).cast(schema.field(0).type)]
-                    arrays += [pa.array(chunk[name]) for name in COLUMNS[1:]]
-                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-                    rows += len(arrays[0])
-
-        write_atomic(target, write)
-        return rows
-
-    def _chunks(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Columns of exactly `chunk_size` rows each, but for the last."""
-        waiting: list[dict[str, Any]] = []
-        held = 0
-        for raw in _in_one_unit(_STREAMS[file_format(path)](path, columns=self._columns)):
-            columns = {name: getattr(raw, name) for name in COLUMNS}
-            at = 0
-            while at < len(raw):
-                take = min(self.chunk_size - held, len(raw) - at)
-                waiting.append({name: array[at : at + take] for name, array in columns.items()})
-                held, at = held + take, at + take
-                if held == self.chunk_size:
-                    yield _joined(waiting)
-                    waiting, held = [], 0
-        if held:
-            yield _joined(waiting)
+    rows = FileRows(path, columns=columns, progress=progress)
+    door: DoorOptions = {"calendar": calendar, "adjusted": adjusted, "max_print": max_print}
+    named = timeframe
+    if named is None:
+        try:
+            named = seen_timeframe(path, columns=columns)
+        except DataError:
+            named = "1m"  # a guess: all rows decide
+    where = ", ".join(str(file) for file in rows.files)
+    with tempfile.TemporaryDirectory(prefix="ares-") as folder:
+        for guess in (timeframe is None, False):
+            rules = dataclasses.replace(door_rules(named, door), strict=False)
+            found = report_rows(Path(folder), rows, rules, common=guess)
+            if isinstance(found, QualityReport):
+                return with_notes(found, rows.notes)
+            named = timeframe_of_distance(found, where)
+    raise AssertionError("unreachable")
 
 
-def _in_one_unit(tables: Iterator[Table]) -> Iterator[RawBars]:
-    """Rows with times in ns; a unit that changes between two tables is found as inside of one."""
-    before: Table | None = None
-    for table in tables:
-        times = table.timestamp
-        if before is None or times.dtype.kind == "M" or before.timestamp.dtype != times.dtype:
-            yield table.raw()
-        else:
-            seam = np.concatenate([before.timestamp[-1:], times])
-            rows = table.row_of
-            if rows is not None:
-                rows = np.concatenate([rows[:1] - 1, rows])
-            values = {n: np.concatenate([v[:1], v]) for n, v in table.numbers.items()}
-            joined = dataclasses.replace(
-                table, timestamp=seam, numbers=values, row_of=rows, problems=()
-            ).raw()
-            yield RawBars(**{name: getattr(joined, name)[1:] for name in COLUMNS})
-        before = table
+@contextlib.contextmanager
+def checked_bars(
+    path: Paths, *, timeframe: str | None, columns: Columns | None, door: DoorOptions
+) -> Iterator[tuple[CheckedFiles, str]]:
+    """The checked bars of files for the time of a `with` block, and the name of their timeframe.
+
+    Raises:
+        DataError: As `load_bars`.
+        ConfigError: As `load_bars`.
+        StoreError: No temporary file can be written.
+    """
+    named = timeframe or seen_timeframe(path, columns=columns)
+    with tempfile.TemporaryDirectory(prefix="ares-") as folder:
+        rules = door_rules(named, door)
+        checked = check_rows(Path(folder), FileRows(path, columns=columns), rules)
+        yield CheckedFiles(Path(folder), checked.parts), named
 
 
-def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class CheckedFiles:
+    """Checked bars in temporary files."""
+
+    folder: Path
+    parts: tuple[Any, ...]
+
+    def columns(self) -> Iterator[dict[str, Any]]:
+        """Their columns, a year at a time."""
+        return columns_by_year(self.folder, self.parts)
+
+
+def row_columns(path: Path, columns: tuple[str, ...] | None) -> Iterator[dict[str, Any]]:
+    """Columns of a file's rows, unchecked, chunk by chunk."""
+    for raw in raw_chunks(path, columns=columns):
+        yield {name: getattr(raw, name) for name in COLUMNS}
+
+
+def rechunked(pieces: Iterable[Mapping[str, Any]], size: int) -> Iterator[dict[str, Any]]:
+    """The same columns in chunks of exactly `size` rows, but for the last."""
+    waiting: list[Mapping[str, Any]] = []
+    held = 0
+    for piece in pieces:
+        rows = len(piece["timestamp"])
+        starts = [0, *range(min(size - held, rows), rows, size), rows]
+        for start, stop in itertools.pairwise(starts):
+            if start == stop:
+                continue
+            waiting.append({name: array[start:stop] for name, array in piece.items()})
+            held += stop - start
+            if held == size:
+                yield _joined(waiting)
+                waiting, held = [], 0
+    if held:
+        yield _joined(waiting)
+
+
+def _joined(pieces: list[Mapping[str, Any]]) -> dict[str, Any]:
     if len(pieces) == 1:
-        return pieces[0]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}
+        return dict(pieces[0])
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-def _frame(columns: dict[str, Any]) -> pd.DataFrame:
+def frame_of(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A frame; `timestamp` becomes datetime64[ns, UTC]."""
     import pandas as pd
 
     times = pd.DatetimeIndex(columns["timestamp"].view("datetime64[ns]"), tz="UTC")

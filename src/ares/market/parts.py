@@ -1,0 +1,353 @@
+"""Parquet files of checked bars: one per year, one of gaps, each named by its content's digest.
+
+The writers take bars piece by piece and hold one year at most; any cut gives the same files.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import io
+import shutil
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ares.core.errors import ArtifactError
+from ares.market.ahead import ahead
+from ares.market.door import Times
+from ares.market.raw import COLUMNS
+from ares.market.scratch import TimesFile, disk, scratch_file
+from ares.store.atomic import read_checked, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    import pyarrow as pa
+
+    from ares.core.types import Int64Array
+    from ares.market.spacing import GapRows
+
+REMEDY: Final = "`ares data repair` removes damaged parts; import the files again."
+GAPS: Final = ("timestamp", "missing")
+_GAP_GROUP: Final = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One Parquet file: its name, rows, first and last open time, digest and size."""
+
+    file: str
+    rows: int
+    first: int
+    last: int
+    sha256: str
+    size: int
+
+    @property
+    def year(self) -> int:
+        """Year (UTC) of the bars."""
+        return int(year_of(np.array([self.first]))[0])
+
+
+class PartWriter:
+    """Writes bars as one file per year into `folder`; a worker encodes while the next year comes.
+
+    Use it in a `with` block: files that a failure leaves are named by no manifest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parts: dict[int, Part | None] = {}
+        self._year: int | None = None
+        self._held: list[dict[str, Any]] = []
+        self._aside: list[Int64Array] = []
+        self._known: dict[int, tuple[Part, Mapping[str, Any]]] = {}
+        self._left_out = TimesFile(folder)
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, "ares-parts")
+        self._pending: tuple[int, concurrent.futures.Future[Part]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.shutdown(wait=True, cancel_futures=True)
+        self._left_out.close()
+
+    def expect(self, part: Part, columns: Mapping[str, Any]) -> None:
+        """A file in the folder that is kept where its year turns out to hold these very bars."""
+        self._known[part.year] = (part, columns)
+
+    def add(self, columns: Mapping[str, Any], distinct: Int64Array | None = None) -> None:
+        """The next bars, by time.
+
+        Args:
+            columns: Arrays of one length, by name.
+            distinct: All open times among them, where some of those have no bar.
+        """
+        times = columns["timestamp"]
+        aside = times[:0]
+        if distinct is not None and len(distinct) != len(times):
+            aside = np.setdiff1d(distinct, times, assume_unique=True)
+        ends = [own[[0, -1]] for own in (times, aside) if len(own)]
+        if not ends:
+            return
+        first, last = (int(year) for year in np.sort(year_of(np.concatenate(ends)))[[0, -1]])
+        if first == last:
+            self._hold(first, dict(columns), aside)
+            return
+        years, years_aside = year_of(times), year_of(aside)
+        for year in range(first, last + 1):
+            own, own_aside = years == year, aside[years_aside == year]
+            if own.any() or len(own_aside):
+                self._hold(year, {name: columns[name][own] for name in COLUMNS}, own_aside)
+
+    def finish(self) -> tuple[Part, ...]:
+        """The files, by year.
+
+        Raises:
+            StoreError: one cannot be written.
+        """
+        self._flush()
+        self._settle()
+        return tuple(part for part in self._parts.values() if part is not None)
+
+    def times(self) -> Iterator[Times]:
+        """Open times of each year once more, after `finish`."""
+        import pyarrow.parquet as pq
+
+        for year, part in self._parts.items():
+            kept = np.zeros(0, dtype=np.int64)
+            if part is not None:
+                table = pq.read_table(self._folder / part.file, columns=["timestamp"])
+                kept = table.column(0).to_numpy()
+            aside = self._left_out.read(year)
+            yield Times(np.sort(np.concatenate([kept, aside])) if len(aside) else kept, kept)
+
+    def _hold(self, year: int, columns: dict[str, Any], aside: Int64Array) -> None:
+        if year != self._year:
+            self._flush()
+            self._year = year
+        self._held.append(columns)
+        self._aside.append(aside)
+
+    def _flush(self) -> None:
+        """Give the year that is over to the worker."""
+        if self._year is None:
+            return
+        year, self._year = self._year, None
+        columns = {name: np.concatenate([piece[name] for piece in self._held]) for name in COLUMNS}
+        self._left_out.write(year, np.concatenate(self._aside))
+        self._held, self._aside = [], []
+        self._settle()
+        self._parts[year] = None
+        known, content = self._known.pop(year, (None, columns))
+        if known is not None and _equal(columns, content):
+            self._parts[year] = known
+        elif len(columns["timestamp"]):
+            task = self._worker.submit(write_part, self._folder, str(year), columns)
+            self._pending = (year, task)
+
+    def _settle(self) -> None:
+        """Wait for the worker, so that two years at most are held."""
+        if self._pending is not None:
+            year, task = self._pending
+            self._pending = None
+            self._parts[year] = task.result()
+
+
+class GapWriter:
+    """Writes gaps as they are found into a temporary file, and publishes it in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = scratch_file(folder)
+        self._held: list[GapRows] = []
+        self._writer: Any = None
+        self._rows = 0
+        self._span: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, gaps: GapRows) -> None:
+        """The next gaps."""
+        if len(gaps.time) == 0:
+            return
+        first = int(gaps.time[0]) if self._span is None else self._span[0]
+        self._span = (first, int(gaps.time[-1]))
+        self._held.append(gaps)
+        self._write(_GAP_GROUP)
+
+    def finish(self) -> Part:
+        """The file.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self._write(1)
+        with disk(self._folder):
+            if self._writer is None:
+                self._open()
+            self._writer.close()
+            size = self._file.seek(0, 2)
+            self._file.seek(0)
+            digest = hashlib.file_digest(self._file, "sha256").hexdigest()
+        first, last = self._span or (0, 0)
+        part = Part(f"gaps-{digest[:16]}.parquet", self._rows, first, last, digest, size)
+        self._file.seek(0)
+        path = self._folder / part.file
+        if not _holds(path, part):
+            write_atomic(
+                path,
+                lambda out: shutil.copyfileobj(self._file, out),
+                check=lambda written: read_checked(written, sha256=digest, size=size),
+            )
+        return part
+
+    def _write(self, least: int) -> None:
+        """Write full row groups, or all that is held: pieces must not show in the file."""
+        held = sum(len(gaps.time) for gaps in self._held)
+        if held < least:
+            return
+        time, missing = (
+            np.concatenate([getattr(gaps, name) for gaps in self._held])
+            for name in ("time", "missing")
+        )
+        stop = held - held % _GAP_GROUP if least > 1 else held
+        with disk(self._folder):
+            if self._writer is None:
+                self._open()
+            table = _table({"timestamp": time[:stop], "missing": missing[:stop]})
+            self._writer.write_table(table, row_group_size=_GAP_GROUP)
+        self._rows += stop
+        before = np.concatenate([gaps.before for gaps in self._held])
+        self._held = [type(self._held[0])(before[stop:], time[stop:], missing[stop:])]
+
+    def _open(self) -> None:
+        import pyarrow.parquet as pq
+
+        schema = _table({name: np.zeros(0, dtype=np.int64) for name in GAPS}).schema
+        self._writer = pq.ParquetWriter(self._file, schema, **_options(GAPS))
+
+
+def write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
+    """Write columns as one file; where the same content is there, nothing is written.
+
+    Raises:
+        StoreError: The disk is full, read-only or failing.
+    """
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(_table(columns), sink, **_options(list(columns)))
+    data = sink.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    times = columns["timestamp"]
+    part = Part(
+        file=f"{stem}-{digest[:16]}.parquet",
+        rows=len(times),
+        first=int(times[0]),
+        last=int(times[-1]),
+        sha256=digest,
+        size=len(data),
+    )
+    path = folder / part.file
+    if not _holds(path, part):
+        write_atomic(path, data)
+    return part
+
+
+def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
+    """Columns of one file, after its digest was checked.
+
+    Raises:
+        ArtifactError: The file is missing, changed, or holds something else.
+    """
+    return columns_of([_decoded(folder, part, _checked(folder, part), names)], names)
+
+
+def columns_of(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, Any]:
+    """Columns of several tables, each copied once; a single chunk is not copied at all."""
+    columns = {}
+    for name in names:
+        chunks = [chunk.to_numpy() for table in tables for chunk in table.column(name).chunks]
+        if not chunks:
+            chunks = [tables[0].column(name).to_numpy()]
+        columns[name] = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+    return columns
+
+
+def read_tables(folder: Path, parts: Sequence[Part], names: Sequence[str]) -> list[pa.Table]:
+    """Columns of parts as Arrow; the digest of the next is checked while one is decoded.
+
+    Raises:
+        ArtifactError: As `read_part`.
+    """
+    checked = (_checked(folder, part) for part in parts)
+    with contextlib.closing(ahead(checked)) as contents:
+        return [
+            _decoded(folder, part, data, names) for part, data in zip(parts, contents, strict=True)
+        ]
+
+
+def _checked(folder: Path, part: Part) -> bytes:
+    """Bytes of a part that have its digest: nothing else is ever given to a decoder."""
+    if "/" in part.file or part.file.startswith("."):
+        raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
+    return read_checked(folder / part.file, sha256=part.sha256, size=part.size)
+
+
+def _decoded(folder: Path, part: Part, data: bytes, names: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / part.file
+    try:
+        table = pq.read_table(pa.BufferReader(data), columns=list(names)).select(names)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ArtifactError(
+            "the part must be Parquet", where=str(path), value=str(error)[:200], remedy=REMEDY
+        ) from None
+    if len(table) != part.rows:
+        raise ArtifactError(f"the part must have {part.rows} rows", where=str(path), remedy=REMEDY)
+    return table
+
+
+def year_of(times: Int64Array) -> Int64Array:
+    """Years (UTC) of int64 ns."""
+    return np.asarray(times.view("M8[ns]").astype("M8[Y]").astype(np.int64) + 1970)
+
+
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in COLUMNS)
+
+
+def _table(columns: Mapping[str, Any]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table(dict(columns))
+
+
+def _options(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "compression": "zstd",
+        "use_dictionary": [name for name in names if name in COLUMNS[1:]],  # decodes faster
+        "column_encoding": {"timestamp": "DELTA_BINARY_PACKED"},
+        "write_statistics": False,
+    }
+
+
+def _holds(path: Path, part: Part) -> bool:
+    try:
+        read_checked(path, sha256=part.sha256, size=part.size)
+    except ArtifactError:
+        return False
+    return True
