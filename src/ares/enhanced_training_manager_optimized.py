@@ -8,7 +8,8 @@
 | `AdaptiveSampler` | `ares.search.adaptive` |
 | `IncrementalTrainer` | `ares.learn.incremental` |
 | `StreamingDataProcessor` | `ares.market.streaming` |
-| `MemoryEfficientDataManager`, `MemoryManager` | `ares.market.memory` |
+| `MemoryEfficientDataManager` | `ares.market.dataframes` |
+| `MemoryManager` | `ares.market.memory` |
 | `_make_hashable` | `ares.core.identity` |
 
 `EnhancedTrainingManagerOptimized` puts them together: the quick loop (load, indicators, search,
@@ -28,7 +29,8 @@ from ares.core.identity import _make_hashable, seed_for
 from ares.core.settings import Settings, load_settings
 from ares.learn.incremental import IncrementalTrainer
 from ares.market.bars import split_holdout
-from ares.market.memory import MemoryEfficientDataManager, MemoryManager
+from ares.market.dataframes import MemoryEfficientDataManager
+from ares.market.memory import MemoryManager
 from ares.market.sources import resolve
 from ares.market.streaming import StreamingDataProcessor
 from ares.search.adaptive import AdaptiveSampler

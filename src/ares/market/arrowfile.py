@@ -21,6 +21,7 @@ from ares.market.columns import (
 from ares.market.frames import exact_of_float32
 from ares.market.raw import NO_TIME
 from ares.market.table import ZONED, Table, as_array, guarded
+from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +102,7 @@ def _parquet_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
 
 
 def _feather_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
+    needs_pyarrow("a Feather file", str(path))
     import pyarrow as pa
 
     where = str(path)

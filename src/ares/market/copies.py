@@ -26,6 +26,7 @@ from ares.market.partitions import (
 )
 from ares.market.timerange import parse_timerange
 from ares.store.locks import FileLock
+from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def load_files(
     span = parse_timerange(timerange)
     files = source_files(paths)
     door: DoorOptions = {**(options or {})}
-    if not any(_is_text(path) for path in files):
+    if not any(_is_text(path) for path in files) or table_engine() != "pyarrow":
         bars = load_bars(
             files, symbol=symbol, exchange=exchange, timeframe=timeframe, columns=columns, **door
         )

@@ -31,6 +31,7 @@ from ares.store.atomic import (
     write_atomic,
     write_json,
 )
+from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -242,6 +243,7 @@ def _joined(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, Any]:
 
 def _read_table(folder: Path, part: Part, names: Sequence[str]) -> pa.Table:
     """Columns of a part as Arrow, after its digest was checked."""
+    needs_pyarrow("a dataset", str(folder))
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -261,6 +263,7 @@ def _read_table(folder: Path, part: Part, names: Sequence[str]) -> pa.Table:
 
 
 def _write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
+    needs_pyarrow("a dataset", str(folder))
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
-from ares.market.arrowfile import stream_feather, stream_parquet
+from ares.market.arrowfile import stream_feather
 from ares.market.columns import declared_columns
 from ares.market.csvfile import stream_csv
 from ares.market.files import file_format, source_files
 from ares.market.infer import infer_timeframe
+from ares.market.parquetfile import stream_parquet
 from ares.market.raw import COLUMNS, RawBars
 from ares.store.atomic import write_atomic
+from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
     import os
@@ -98,6 +100,7 @@ class StreamingDataProcessor:
             DataError: As `iter_chunks`; nothing is written then.
             StoreError: The disk is full, read-only or failing; an older target is then intact.
         """
+        needs_pyarrow("a stream into Parquet", str(target))
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -26,6 +26,7 @@ from ares.search.workers.pools import SharedPool
 from ares.store.atomic import sweep_orphans
 from ares.store.history import History
 from ares.store.locks import FileLock
+from ares.store.tables import table_fallbacks
 from ares.validate.evidence import Evidence, discounted
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class Session:
                 ledger.unlink()
         sweep_orphans(self.workspace.home)
         self._log.open()
+        for fallback in table_fallbacks():
+            self.note(fallback)
         return self
 
     def __exit__(
