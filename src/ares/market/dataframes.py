@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
 
 import numpy as np
 
-from ares.core.errors import DataError
+from ares.core.errors import AresError, DataError
 from ares.market.arrowfile import DECIMALS_KEY, check_footer, check_parquet_frame, decimals_of
 from ares.market.frames import exact_of_float32
 from ares.market.shrink import smaller
@@ -18,12 +18,13 @@ from ares.market.table import guarded
 from ares.store import csvtable
 from ares.store.atomic import write_atomic
 from ares.store.tables import (
-    as_json_note,
     parquet_footer,
     read_parquet,
+    reader_errors,
     table_engine,
     write_parquet,
 )
+from ares.store.tabletypes import as_note
 
 if TYPE_CHECKING:
     import os
@@ -118,6 +119,8 @@ class MemoryEfficientDataManager:
     ) -> Path:
         """Write a frame, its index and its `attrs` as Parquet, all at once or not at all.
 
+        A missing text in a column of objects, be it None, NaN or `pd.NA`, comes back as NaN.
+
         Without pyarrow it goes through fastparquet; without both it becomes gzipped CSV beside
         `path`, which `load_from_parquet(path)` finds, and an older file at `path` goes.
 
@@ -137,9 +140,18 @@ class MemoryEfficientDataManager:
             target.unlink(missing_ok=True)
             return stand_in
 
+        refusals: tuple[type[Exception], ...] = (*reader_errors(), TypeError, NotImplementedError)
+
         def write(file: BinaryIO) -> None:
-            with guarded(str(path)):
+            try:
                 write_parquet(file, df, notes=notes, compression=compression)
+            except AresError:
+                raise
+            except refusals as error:
+                if isinstance(error, OSError):  # of the disk
+                    raise
+                reason = " ".join(map(str, error.args))[:200]
+                raise DataError(f"this cannot be written as Parquet: {reason}") from None
 
         write_atomic(target, write)
         return target
@@ -159,7 +171,8 @@ class MemoryEfficientDataManager:
         if not file_path.exists():
             stand_in = next(filter(Path.exists, _stand_ins(file_path)), None)
             if stand_in is not None:
-                _log.warning("%s does not exist: %s is read", path, stand_in.name)
+                if table_engine() != "csv":
+                    _log.warning("%s does not exist: %s is read", path, stand_in.name)
                 return _of_csv(stand_in)
         with guarded(where):
             check_parquet_frame(file_path, where)
@@ -220,8 +233,8 @@ def _notes_of(df: pd.DataFrame) -> dict[str, str]:
                 value=value,
                 remedy="Convert it, or take it out of df.attrs.",
             )
-    whole = {**attrs, DECIMALS: decimals} if decimals else attrs
-    return {DECIMALS_KEY.decode(): as_json_note(decimals), _ATTRS_KEY: as_json_note(whole)}
+    whole = {**attrs, DECIMALS: decimals} if DECIMALS in df.attrs else attrs
+    return {DECIMALS_KEY.decode(): as_note(decimals), _ATTRS_KEY: as_note(whole)}
 
 
 def _is_plain(value: object) -> bool:
@@ -240,11 +253,11 @@ def _put_notes(df: pd.DataFrame, notes: dict[str, str], where: str) -> None:
         attrs = None
     if not isinstance(attrs, dict):
         raise DataError("the note on attrs is damaged", where=where)
-    attrs.pop(DECIMALS, None)
+    kept = DECIMALS in attrs
     encoded = {key.encode(): text.encode() for key, text in notes.items()}
     decimals = decimals_of(encoded, where)
     known = {name: decimals[str(name)] for name in df.columns if str(name) in decimals}
-    df.attrs = {**attrs, DECIMALS: known} if DECIMALS_KEY.decode() in notes else attrs
+    df.attrs = {**attrs, DECIMALS: known} if kept or known else attrs
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -303,7 +316,10 @@ def _position(df: pd.DataFrame, bound: Any) -> int:
             moment = moment.tz_localize(times.tz)
         elif times.tz is None and moment.tzinfo is not None:
             moment = moment.tz_convert("UTC").tz_localize(None)
-        found = None if pd.isna(moment) else int(times.searchsorted(moment, side="left"))
+        if pd.isna(moment):
+            found = None
+        else:  # the first row at or after it, in the frame's unit
+            found = int(times.searchsorted(moment.ceil(times.unit).as_unit(times.unit)))
     except (TypeError, ValueError, OverflowError):
         found = None
     if found is None:

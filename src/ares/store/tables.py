@@ -11,7 +11,6 @@ import contextlib
 import functools
 import importlib
 import io
-import json
 import logging
 import tempfile
 import zlib
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
 
 from ares.core.errors import AresError, ConfigError, DataError, InputError
-from ares.store import csvtable
+from ares.store import csvtable, tabletypes
 
 if TYPE_CHECKING:
     import os
@@ -110,17 +109,19 @@ def write_parquet(
         )
     bare = frame.copy(deep=False)
     bare.attrs = {}
-    if table_engine() == "pyarrow":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pa.Table.from_pandas(bare, preserve_index=index)
-        if notes:
-            added = {key.encode(): text.encode() for key, text in notes.items()}
-            table = table.replace_schema_metadata({**table.schema.metadata, **added})
-        pq.write_table(table, file, compression=compression)
+    if not len(bare.columns) and len(bare):
+        raise DataError("Parquet keeps no rows without columns", value=f"{len(bare)} rows")
+    noted = {**(notes or {}), tabletypes.KEY: tabletypes.as_note(tabletypes.of(bare))}
+    if table_engine() != "pyarrow":
+        file.write(_by_fastparquet(bare, noted, compression, index))
         return
-    file.write(_by_fastparquet(bare, dict(notes or {}), compression, index))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(bare, preserve_index=index)
+    added = {key.encode(): text.encode() for key, text in noted.items()}
+    table = table.replace_schema_metadata({**table.schema.metadata, **added})
+    pq.write_table(table, file, compression=compression)
 
 
 def read_parquet(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -137,11 +138,11 @@ def read_parquet(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, 
             table = file.read()
         raw = table.schema.metadata or {}
         notes = {k.decode(): v.decode(errors="replace") for k, v in raw.items()}
-        return table.to_pandas(), notes
+        return tabletypes.restored(table.to_pandas(), notes), notes
     with checking_nothing(path):
         file = open_fastparquet(path)
         notes = {str(k): str(v) for k, v in file.key_value_metadata.items()}
-        return file.to_pandas(), notes
+        return tabletypes.restored(file.to_pandas(), notes), notes
 
 
 def parquet_footer(path: str | os.PathLike[str]) -> Any:
@@ -248,11 +249,13 @@ def _by_fastparquet(
     with tempfile.TemporaryDirectory(prefix="ares-") as folder:
         path = Path(folder, "table.parquet")
         try:
+            plain, labels = tabletypes.taken_apart(frame)
+            notes |= {tabletypes.LABELS_KEY: tabletypes.as_note(labels)}
             fastparquet.write(
-                str(path), frame, compression=codec, write_index=index, custom_metadata=notes
+                str(path), plain, compression=codec, write_index=False, custom_metadata=notes
             )
             back, _ = read_parquet(path)
-            pd.testing.assert_frame_equal(back, frame, check_exact=True, check_freq=False)
+            pd.testing.assert_frame_equal(back, frame, check_exact=True)
         except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
@@ -269,8 +272,3 @@ def _imports(name: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-def as_json_note(value: Any) -> str:
-    """JSON of a note, sorted, so that equal notes have equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
