@@ -70,6 +70,7 @@ def read_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Table
     Raises:
         DataError: The file is damaged, hostile, or holds no bars.
     """
+    needs_pyarrow("a Feather file", str(path))
     return _joined(_feather_batches(path, columns), str(path))
 
 
@@ -80,6 +81,7 @@ def stream_parquet(path: Path, *, columns: tuple[str, ...] | None = None) -> Ite
 
 def stream_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterator[Table]:
     """The rows of `read_feather`, one record batch at a time."""
+    needs_pyarrow("a Feather file", str(path))
     return _tables(_feather_batches(path, columns), str(path))
 
 
@@ -102,7 +104,6 @@ def _parquet_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
 
 
 def _feather_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
-    needs_pyarrow("a Feather file", str(path))
     import pyarrow as pa
 
     where = str(path)
