@@ -19,6 +19,7 @@ from ares.pipeline.program import recipe_of, refit
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
+from ares.store.memo import memo_counts, remembering
 from ares.store.store import Store
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class TrainingResult:
         fallbacks: What was missing or failed and how it was replaced.
         recommendation: promote, hold or reject; empty as above.
         costs: Fee and slippage that were used, and where they came from.
+        features: Feature matrices that were recalled from the store, and those made.
     """
 
     run_id: str
@@ -75,6 +77,7 @@ class TrainingResult:
     fallbacks: tuple[str, ...]
     recommendation: str = ""
     costs: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, int] = field(default_factory=dict)
 
 
 class EnhancedTrainingManager:
@@ -141,7 +144,7 @@ class EnhancedTrainingManager:
                 on_end=self._observer.step_ended,
             )
             try:
-                with tools.watched():
+                with tools.watched(), remembering(None if self._fresh else runner.store):
                     return self._run(runner, source, session)
             except UntilReached:
                 notes = (*runner.fallbacks, *session.fallbacks)
@@ -228,6 +231,7 @@ class EnhancedTrainingManager:
                 "slippage": recipe.costs.slippage,
                 "source": "configuration" if given else f"default for {walk.models[-1].calendar}",
             },
+            features=memo_counts(),
         )
 
     def get_cached_backtester(self) -> CachedBacktester:

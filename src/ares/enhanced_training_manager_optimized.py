@@ -39,6 +39,8 @@ from ares.search.evaluator import EngineEvaluator
 from ares.search.parallel import ParallelBacktester
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.study import objective_of, run_search
+from ares.store.memo import remembering
+from ares.store.store import Store
 from ares.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -149,6 +151,10 @@ class EnhancedTrainingManagerOptimized:
     def watched(self) -> AbstractContextManager[object]:
         """Keep the memory budget while work goes on, where both switches are on."""
         return self.memory_manager.watch(_WATCH) if self.memory_management else nullcontext()
+
+    def remembering(self) -> AbstractContextManager[object]:
+        """Find what `ares precompute` kept, where both switches of caching are on."""
+        return remembering(Store(self.workspace.store) if self.caching else None)
 
     @property
     def jobs(self) -> int:
@@ -275,7 +281,7 @@ class EnhancedTrainingManagerOptimized:
         evaluator: Any = (
             self.progressive_evaluator if self.early_stopping else self.cached_backtester
         )
-        with self.watched():
+        with self.watched(), self.remembering():
             found = run_search(
                 evaluator,
                 SmaCross().space,

@@ -311,6 +311,26 @@ def columns_per_point(strategy: Strategy, prepared: Any) -> int:
     return 4
 
 
+def slow_columns(strategy: Strategy) -> list[tuple[str, int]]:
+    """Name and period of the columns in a strategy's space that take longer to make than to read.
+
+    Those of a Donchian channel are the ones of long entries and exits.
+    """
+    match strategy:
+        case DonchianBreakout():
+            wanted = {"highest": "entry_period", "lowest": "exit_period"}
+        case BollingerReversion():
+            wanted = {"std": "period"}
+        case _:
+            return []
+    columns = []
+    for name, parameter in wanted.items():
+        periods = strategy.space.parameters[parameter]
+        if isinstance(periods, Int):
+            columns += [(name, period) for period in range(periods.low, periods.high + 1)]
+    return columns
+
+
 BUILT_IN: Final[Mapping[str, Strategy]] = {
     strategy.name: strategy
     for strategy in (

@@ -27,6 +27,7 @@ from ares.search.strategy_identity import callable_identity
 from ares.search.study import request_digest, run_search
 from ares.search.trials import storable
 from ares.store.locks import FileLock
+from ares.store.memo import memo_counts
 from ares.store.tables import find_table, table_fallbacks
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
         "cached": done.cached,
         "resumed": done.resumed,
         "jobs": toolkit.jobs,
+        "columns": memo_counts(),
         "memory": {k: done.memory[k] for k in ("peak_bytes", "budget_bytes", "evictions")},
     }
     return publish(toolkit.workspace, files, sections, volatile, render_search)
