@@ -312,23 +312,21 @@ def columns_per_point(strategy: Strategy, prepared: Any) -> int:
 
 
 def slow_columns(strategy: Strategy) -> list[tuple[str, int]]:
-    """Name and period of the columns in a strategy's space that take longer to make than to read.
-
-    Those of a Donchian channel are the ones of long entries and exits.
-    """
+    """Name and period of the columns in a strategy's space that take longer to make than to read."""
     match strategy:
         case DonchianBreakout():
-            wanted = {"highest": "entry_period", "lowest": "exit_period"}
+            names: Sequence[str] = ("highest", "lowest")
+            parameters: Sequence[str] = ("entry_period", "exit_period")
         case BollingerReversion():
-            wanted = {"std": "period"}
+            names, parameters = ("std",), ("period",)
         case _:
             return []
-    columns = []
-    for name, parameter in wanted.items():
-        periods = strategy.space.parameters[parameter]
-        if isinstance(periods, Int):
-            columns += [(name, period) for period in range(periods.low, periods.high + 1)]
-    return columns
+    periods: set[int] = set()
+    for parameter in parameters:
+        searched = strategy.space.parameters[parameter]
+        if isinstance(searched, Int):
+            periods |= set(range(searched.low, searched.high + 1))
+    return [(name, period) for name in names for period in sorted(periods)]
 
 
 BUILT_IN: Final[Mapping[str, Strategy]] = {
