@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import small_runs
-from ares.backtest.strategies import BollingerReversion, DonchianBreakout, SmaCross, slow_columns
+from ares.backtest.strategies import (
+    BollingerReversion,
+    DonchianBreakout,
+    RsiReversion,
+    SmaCross,
+    slow_columns,
+)
 from ares.backtest.strategy import SLOW_COLUMNS, Prepared
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.learn.feature_memo import keep_features
@@ -120,8 +126,8 @@ def test_a_damaged_or_collected_matrix_is_computed_again(market, tmp_path):
     assert not asked(store, market)[1]
 
 
-@pytest.mark.parametrize("strategy", [DonchianBreakout(), BollingerReversion()])
-def test_a_search_asks_for_no_slow_column_that_is_not_kept(market, tmp_path, strategy):
+def test_a_search_asks_for_no_slow_column_that_is_not_kept(market, tmp_path):
+    strategy = BollingerReversion()
     wanted = slow_columns(strategy)
     assert {name for name, _ in wanted} <= set(SLOW_COLUMNS)
     periods = [name for name in strategy.space.names if "period" in name]
@@ -142,8 +148,9 @@ def test_a_search_asks_for_no_slow_column_that_is_not_kept(market, tmp_path, str
             )
 
 
-def test_columns_that_are_faster_to_make_are_not_kept():
-    assert slow_columns(SmaCross()) == []
+@pytest.mark.parametrize("strategy", [SmaCross(), DonchianBreakout(), RsiReversion()])
+def test_columns_that_are_not_much_slower_to_make_than_to_read_are_not_kept(strategy):
+    assert slow_columns(strategy) == []
 
 
 @pytest.mark.slow

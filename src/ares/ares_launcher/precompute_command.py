@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 def precompute(
     strategy: Annotated[
         str | None,
-        typer.Option("--strategy", help="Keep the slow indicator columns of this one, too."),
+        typer.Option(
+            "--strategy", help="Keep this one's slow columns, too (bollinger_reversion has some)."
+        ),
     ] = None,
     symbol: opt.Symbol = None,
     exchange: opt.Exchange = None,

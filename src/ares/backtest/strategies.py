@@ -313,20 +313,10 @@ def columns_per_point(strategy: Strategy, prepared: Any) -> int:
 
 def slow_columns(strategy: Strategy) -> list[tuple[str, int]]:
     """Name and period of the columns in a strategy's space that take longer to make than to read."""
-    match strategy:
-        case DonchianBreakout():
-            names: Sequence[str] = ("highest", "lowest")
-            parameters: Sequence[str] = ("entry_period", "exit_period")
-        case BollingerReversion():
-            names, parameters = ("std",), ("period",)
-        case _:
-            return []
-    periods: set[int] = set()
-    for parameter in parameters:
-        searched = strategy.space.parameters[parameter]
-        if isinstance(searched, Int):
-            periods |= set(range(searched.low, searched.high + 1))
-    return [(name, period) for name in names for period in sorted(periods)]
+    period = strategy.space.parameters["period"] if strategy == BollingerReversion() else None
+    if not isinstance(period, Int):
+        return []
+    return [("std", each) for each in range(period.low, period.high + 1)]
 
 
 BUILT_IN: Final[Mapping[str, Strategy]] = {
