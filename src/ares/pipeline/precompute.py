@@ -72,23 +72,12 @@ def precompute(
         StoreError: the store cannot be written.
         AresError: as the steps.
     """
-    if not toolkit.caching:
-        raise ConfigError(
-            "what is computed ahead is kept in the cache, which is switched off",
-            where="computational_optimization.caching.enabled",
-            remedy="Switch it on; enhanced_training_manager.enable_caching, too.",
-        )
+    _check_caching(toolkit)
     config, data = toolkit.config, toolkit.config.data
     store = Store(toolkit.workspace.store)
     before = store.stats().total_bytes
-    source = find_source(
-        data,
-        toolkit.workspace,
-        lambda: toolkit.load_bars(data.symbol, data.exchange, data.timeframe),
-    )
     runner = Runner(store)
-    market = runner.run(steps.collect_data, source.loader, source.identity, data.holdout)
-    training = market.bars
+    training = _training(toolkit, runner)
     recipe = recipe_of(config, toolkit.costs_for(training.calendar))
     analyst = analyst_track(training.timeframe, recipe.analyst, recipe.max_gap)
     tracks = (analyst, tactician_track(training.timeframe, recipe.tactician, recipe.max_gap))
@@ -125,6 +114,26 @@ def precompute(
         after,
         after - before,
     )
+
+
+def _check_caching(toolkit: Any) -> None:
+    if not toolkit.caching:
+        raise ConfigError(
+            "what is computed ahead is kept in the cache, which is switched off",
+            where="computational_optimization.caching.enabled",
+            remedy="Switch it on; enhanced_training_manager.enable_caching, too.",
+        )
+
+
+def _training(toolkit: Any, runner: Runner) -> Bars:
+    """The training range, by step 1."""
+    data = toolkit.config.data
+    source = find_source(
+        data,
+        toolkit.workspace,
+        lambda: toolkit.load_bars(data.symbol, data.exchange, data.timeframe),
+    )
+    return runner.run(steps.collect_data, source.loader, source.identity, data.holdout).bars
 
 
 def _label(runner: Runner, scope: str, bars: Bars, analyst: Track, recipe: Any) -> None:
