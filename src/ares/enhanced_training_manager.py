@@ -143,12 +143,15 @@ class EnhancedTrainingManager:
                 on_start=self._observer.step_started,
                 on_end=self._observer.step_ended,
             )
-            try:
-                with tools.watched(), remembering(None if self._fresh else runner.store):
+            with tools.watched(), remembering(None if self._fresh else runner.store):
+                try:
                     return self._run(runner, source, session)
-            except UntilReached:
-                notes = (*runner.fallbacks, *session.fallbacks)
-                return TrainingResult("", None, "", False, {}, tuple(runner.records), notes)
+                except UntilReached:
+                    notes = (*runner.fallbacks, *session.fallbacks)
+                    return TrainingResult(
+                        "", None, "", False, {}, tuple(runner.records), notes,
+                        features=memo_counts(),
+                    )  # fmt: skip
 
     def execute_optimized_training(
         self, symbol: str, exchange: str, timeframe: str

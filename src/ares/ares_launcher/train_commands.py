@@ -179,12 +179,12 @@ def _show(result: Any) -> None:
         if not record.scope
     ]
     table("", ("step", "name", "", "time", "peak memory"), rows)
-    if result.run_dir is None:
-        say("Stopped as asked; the same command without --until continues from here.")
-        return
     if result.features.get("recalled"):
         recalled, made = result.features["recalled"], result.features["made"]
         say(f"Feature matrices: {recalled:,} recalled from the cache, {made:,} made.")
+    if result.run_dir is None:
+        say("Stopped as asked; the same command without --until continues from here.")
+        return
     show_metrics(result.metrics)
     costs = result.costs
     say(
