@@ -36,13 +36,19 @@ class Done:
 Ares = Callable[..., Done]
 
 
-def call_ares(folder: Path, *arguments: object, home: Path | None = None, **environ: str) -> Done:
+def call_ares(
+    folder: Path,
+    *arguments: object,
+    home: Path | None = None,
+    python: str | Path = sys.executable,
+    **environ: str,
+) -> Done:
     """Call `ares` in `folder`, in a process and a workspace of its own."""
     # Without compiled bytecode every process would compile Ares anew.
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ARES_", "PYTHONDONT"))}
     given = {**clean, "ARES_HOME": str(home or folder / "home"), "COLUMNS": "200", **environ}
     done = subprocess.run(
-        [sys.executable, "-m", "ares.ares_launcher", *map(str, arguments)],
+        [str(python), "-m", "ares.ares_launcher", *map(str, arguments)],
         cwd=folder,
         env=given,
         capture_output=True,

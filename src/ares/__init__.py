@@ -40,7 +40,7 @@ _HOMES = {
     "EnhancedTrainingManager": "ares.enhanced_training_manager",
     "EnhancedTrainingManagerOptimized": "ares.enhanced_training_manager_optimized",
     "IncrementalTrainer": "ares.learn.incremental",
-    "MemoryEfficientDataManager": "ares.market.memory",
+    "MemoryEfficientDataManager": "ares.market.dataframes",
     "MemoryManager": "ares.market.memory",
     "ParallelBacktester": "ares.search.parallel",
     "ProgressiveEvaluator": "ares.search.progressive",

@@ -19,6 +19,7 @@ from ares.pipeline.program import recipe_of, refit
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
+from ares.store.memo import memo_counts, remembering
 from ares.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from ares.core.config import Config
     from ares.market.bars import Bars
-    from ares.market.memory import MemoryEfficientDataManager, MemoryManager
+    from ares.market.dataframes import MemoryEfficientDataManager
+    from ares.market.memory import MemoryManager
     from ares.pipeline.values import Recipe, Tools, Trained, WalkForward
     from ares.search.cached import CachedBacktester
     from ares.search.progressive import ProgressiveEvaluator
@@ -63,6 +65,7 @@ class TrainingResult:
         fallbacks: What was missing or failed and how it was replaced.
         recommendation: promote, hold or reject; empty as above.
         costs: Fee and slippage that were used, and where they came from.
+        features: Feature matrices that were recalled from the store, and those made.
     """
 
     run_id: str
@@ -74,6 +77,7 @@ class TrainingResult:
     fallbacks: tuple[str, ...]
     recommendation: str = ""
     costs: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, int] = field(default_factory=dict)
 
 
 class EnhancedTrainingManager:
@@ -139,12 +143,15 @@ class EnhancedTrainingManager:
                 on_start=self._observer.step_started,
                 on_end=self._observer.step_ended,
             )
-            try:
-                with tools.watched():
+            with tools.watched(), remembering(None if self._fresh else runner.store):
+                try:
                     return self._run(runner, source, session)
-            except UntilReached:
-                notes = (*runner.fallbacks, *session.fallbacks)
-                return TrainingResult("", None, "", False, {}, tuple(runner.records), notes)
+                except UntilReached:
+                    notes = (*runner.fallbacks, *session.fallbacks)
+                    return TrainingResult(
+                        "", None, "", False, {}, tuple(runner.records), notes,
+                        features=memo_counts(),
+                    )  # fmt: skip
 
     def execute_optimized_training(
         self, symbol: str, exchange: str, timeframe: str
@@ -227,6 +234,7 @@ class EnhancedTrainingManager:
                 "slippage": recipe.costs.slippage,
                 "source": "configuration" if given else f"default for {walk.models[-1].calendar}",
             },
+            features=memo_counts(),
         )
 
     def get_cached_backtester(self) -> CachedBacktester:

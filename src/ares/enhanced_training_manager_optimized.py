@@ -8,7 +8,8 @@
 | `AdaptiveSampler` | `ares.search.adaptive` |
 | `IncrementalTrainer` | `ares.learn.incremental` |
 | `StreamingDataProcessor` | `ares.backtest.streaming` |
-| `MemoryEfficientDataManager`, `MemoryManager` | `ares.market.memory` |
+| `MemoryEfficientDataManager` | `ares.market.dataframes` |
+| `MemoryManager` | `ares.market.memory` |
 | `_make_hashable` | `ares.core.identity` |
 
 `EnhancedTrainingManagerOptimized` puts them together: the quick loop (load, indicators, search,
@@ -29,7 +30,8 @@ from ares.core.identity import _make_hashable, seed_for
 from ares.core.settings import Settings, load_settings
 from ares.learn.incremental import IncrementalTrainer
 from ares.market.bars import split_holdout
-from ares.market.memory import MemoryEfficientDataManager, MemoryManager
+from ares.market.dataframes import MemoryEfficientDataManager
+from ares.market.memory import MemoryManager
 from ares.market.sources import resolve
 from ares.search.adaptive import AdaptiveSampler
 from ares.search.cached import CachedBacktester, EvictableCache
@@ -37,6 +39,8 @@ from ares.search.evaluator import EngineEvaluator
 from ares.search.parallel import ParallelBacktester
 from ares.search.progressive import ProgressiveEvaluator
 from ares.search.study import objective_of, run_search
+from ares.store.memo import remembering
+from ares.store.store import Store
 from ares.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -147,6 +151,10 @@ class EnhancedTrainingManagerOptimized:
     def watched(self) -> AbstractContextManager[object]:
         """Keep the memory budget while work goes on, where both switches are on."""
         return self.memory_manager.watch(_WATCH) if self.memory_management else nullcontext()
+
+    def remembering(self) -> AbstractContextManager[object]:
+        """Find what `ares precompute` kept, where both switches of caching are on."""
+        return remembering(Store(self.workspace.store) if self.caching else None)
 
     @property
     def jobs(self) -> int:
@@ -273,7 +281,7 @@ class EnhancedTrainingManagerOptimized:
         evaluator: Any = (
             self.progressive_evaluator if self.early_stopping else self.cached_backtester
         )
-        with self.watched():
+        with self.watched(), self.remembering():
             found = run_search(
                 evaluator,
                 SmaCross().space,

@@ -118,7 +118,10 @@ def optimize(
         try:
             with stage("Reading bars", quiet=as_json):
                 bars = load(toolkit)
-            with search_bar(toolkit.config.search.trials, quiet=as_json) as progress:
+            with (
+                toolkit.remembering(),
+                search_bar(toolkit.config.search.trials, quiet=as_json) as progress,
+            ):
                 done = single_search.optimize(toolkit, bars, request, progress=progress)
         finally:
             toolkit.cleanup()

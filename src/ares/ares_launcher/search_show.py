@@ -123,7 +123,7 @@ def show_search(
     if done.found.replayed:
         say("The winner was run again by the plain bar loop: same result.")
     say(f"Report: {done.run_dir / 'report.html'}")
-    say(f"Trials: {done.run_dir / 'trials.parquet'}")
+    say(f"Trials: {done.table('trials')}")
     _say_next(done)
 
 

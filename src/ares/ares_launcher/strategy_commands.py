@@ -124,7 +124,7 @@ def _as_json(done: Any, bars: Any) -> dict[str, Any]:
         "metrics_at_twice_the_costs": done.twice.metrics,
         "buy_and_hold": done.held,
         "n_trades": len(done.result.trades),
-        "trades_path": done.run_dir / "trades.parquet",
+        "trades_path": done.table("trades"),
         "report_path": done.run_dir / "report.html",
         "outcome": done.result.outcome.name,
         "params": done.params,
@@ -152,7 +152,7 @@ def _show_backtest(
         say(done.result.outcome.value)
     elif not len(done.result.trades):
         say(why_idle(strategy, done.params, bars, toolkit.config.data.max_gap))
-    say(f"Trades: {done.run_dir / 'trades.parquet'}")
+    say(f"Trades: {done.table('trades')}")
     say(f"Report: {done.run_dir / 'report.html'}")
 
 

@@ -161,6 +161,7 @@ def _as_json(result: Any) -> dict[str, Any]:
         "metrics": result.metrics,
         "costs": result.costs,
         "fallbacks": list(result.fallbacks),
+        "features": result.features,
         "steps": steps,
     }
 
@@ -178,6 +179,9 @@ def _show(result: Any) -> None:
         if not record.scope
     ]
     table("", ("step", "name", "", "time", "peak memory"), rows)
+    if result.features.get("recalled"):
+        recalled, made = result.features["recalled"], result.features["made"]
+        say(f"Feature matrices: {recalled:,} recalled from the cache, {made:,} made.")
     if result.run_dir is None:
         say("Stopped as asked; the same command without --until continues from here.")
         return

@@ -311,6 +311,14 @@ def columns_per_point(strategy: Strategy, prepared: Any) -> int:
     return 4
 
 
+def slow_columns(strategy: Strategy) -> list[tuple[str, int]]:
+    """Name and period of the columns in a strategy's space that take longer to make than to read."""
+    period = strategy.space.parameters["period"] if strategy == BollingerReversion() else None
+    if not isinstance(period, Int):
+        return []
+    return [("std", each) for each in range(period.low, period.high + 1)]
+
+
 BUILT_IN: Final[Mapping[str, Strategy]] = {
     strategy.name: strategy
     for strategy in (

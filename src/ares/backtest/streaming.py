@@ -22,6 +22,7 @@ from ares.market.streaming import (
     row_columns,
 )
 from ares.store.atomic import write_atomic
+from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
     import os
@@ -264,6 +265,7 @@ def _places(pieces: Iterable[Mapping[str, Any]], names: tuple[str, ...]) -> dict
 def _write(
     chunks: Iterable[Mapping[str, Any]], target: str | os.PathLike[str], names: tuple[str, ...]
 ) -> int:
+    needs_pyarrow("a stream into Parquet", str(target))
     import pyarrow as pa
     import pyarrow.parquet as pq
 

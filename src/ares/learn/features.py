@@ -21,12 +21,14 @@ from ares.learn.features_trend import TREND_FEATURES
 from ares.learn.features_volume import VOLUME_FEATURES
 from ares.learn.splits import stretches
 from ares.store.codecs import register
+from ares.store.memo import active
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ares.core.types import BoolArray, Float64Array
     from ares.market.bars import Bars
+    from ares.store.memo import Memo
 
 FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
     {feature.name: feature for feature in (*PRICE_FEATURES, *TREND_FEATURES, *VOLUME_FEATURES)}
@@ -86,6 +88,9 @@ def compute_features(
     chosen = feature_names(bars.interval_ns) if names is None else tuple(names)
     features = [_known(name) for name in chosen]
     check_talib()
+    memo = active()
+    if memo is not None and (kept := _recalled(memo, bars, chosen, max_gap)) is not None:
+        return kept
     matrix = np.full((len(bars), len(features)), np.nan)
     for stretch in stretches(bars, max_gap):
         for column, feature in enumerate(features):
@@ -95,6 +100,26 @@ def compute_features(
                 defined = slice(stretch.start + feature.warmup, stretch.stop)
                 matrix[defined, column] = values[feature.warmup :]
     return FeatureSet(chosen, matrix)
+
+
+def kept_under(digest: str, names: tuple[str, ...], max_gap: int | None) -> tuple[object, ...]:
+    """Under what the features of the bars with this digest are kept (`ares.store.memo`)."""
+    return "features", digest, names, max_gap
+
+
+def _recalled(
+    memo: Memo, bars: Bars, names: tuple[str, ...], max_gap: int | None
+) -> FeatureSet | None:
+    """What was kept of these bars, or of longer ones that begin with them; None: nothing whole."""
+    found = memo.get(*kept_under(bars.digest, names, max_gap))
+    if isinstance(found, dict):
+        found = memo.get(*kept_under(found["whole"], names, max_gap))
+    usable = isinstance(found, FeatureSet) and len(found.matrix) >= len(bars)
+    memo.count(found=usable)
+    if not usable:
+        return None
+    matrix = found.matrix[: len(bars)]
+    return found if len(matrix) == len(found.matrix) else FeatureSet(names, matrix)
 
 
 def _known(name: str) -> Feature:

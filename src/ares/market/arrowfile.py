@@ -21,6 +21,7 @@ from ares.market.columns import (
 from ares.market.frames import exact_of_float32
 from ares.market.raw import NO_TIME
 from ares.market.table import ZONED, Table, as_array, guarded
+from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,7 @@ def read_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Table
     Raises:
         DataError: The file is damaged, hostile, or holds no bars.
     """
+    needs_pyarrow("a Feather file", str(path))
     return _joined(_feather_batches(path, columns), str(path))
 
 
@@ -79,6 +81,7 @@ def stream_parquet(path: Path, *, columns: tuple[str, ...] | None = None) -> Ite
 
 def stream_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterator[Table]:
     """The rows of `read_feather`, one record batch at a time."""
+    needs_pyarrow("a Feather file", str(path))
     return _tables(_feather_batches(path, columns), str(path))
 
 

@@ -31,6 +31,7 @@ from ares.market.rows import FileRows
 from ares.market.timerange import parse_timerange
 from ares.market.writing import DoorOptions, door_rules, manifest_of
 from ares.store.locks import FileLock
+from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def load_files(
     refuse_nameless(symbol, exchange)
     files = source_files(paths)
     door: DoorOptions = {**(options or {})}
-    if not any(_is_text(path) for path in files):
+    if not any(_is_text(path) for path in files) or table_engine() != "pyarrow":
         bars = load_bars(
             files, symbol=symbol, exchange=exchange, timeframe=timeframe, columns=columns, **door
         )

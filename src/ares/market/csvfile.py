@@ -31,6 +31,7 @@ from ares.market.csvplain import TimeKind, read_plain, rows_of, time_kind
 from ares.market.raw import NO_TIME
 from ares.market.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
 from ares.market.textfile import NEWLINE, blocks_of, first_line, text_of
+from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,13 +219,14 @@ class _Reader:
             DataError: Rows differ in length, or no timestamp can be read.
         """
         kind = self.kind or self.kind_of(layout)
-        try:
-            with guarded(self.where):
-                table = self._parse(layout, kind)
-        except DataError:
-            if kind == "formatted":
-                raise
-            table = None
+        table = None
+        if table_engine() == "pyarrow":
+            try:
+                with guarded(self.where):
+                    table = self._parse(layout, kind)
+            except DataError:
+                if kind == "formatted":
+                    raise
         if table is None:
             return read_plain(
                 self.data,
@@ -234,6 +236,7 @@ class _Reader:
                 delimiter=self.delimiter,
                 headed=self.headed,
                 rows_before=self.rows_before,
+                date_format=self.date_format or "",
             )
         times = table.column("timestamp")
         return Table(

@@ -89,8 +89,11 @@ def read_plain(
     delimiter: str,
     headed: bool,
     rows_before: int = 0,
+    date_format: str = "",
 ) -> Table:
     """Read every row; cells that are neither numbers nor times become `problems`.
+
+    `date_format` is that of `formatted` times, in the letters of `strftime`.
 
     Raises:
         DataError: A row has another number of columns than the first one.
@@ -108,7 +111,7 @@ def read_plain(
             )
         at = len(numbers)
         numbers.append(rows_before + row)
-        time = _time(cells[layout.position("timestamp")], kind)
+        time = _time(cells[layout.position("timestamp")], kind, date_format)
         times.append(NO_TIME if time is None else time)
         if time is None:
             _note(problems, at, "timestamp", cells[layout.position("timestamp")])
@@ -149,7 +152,7 @@ def _kind_of(cell: str) -> TimeKind | None:
     return "zoned" if ZONED.fullmatch(cell) else None
 
 
-def _time(cell: str, kind: TimeKind) -> int | float | None:
+def _time(cell: str, kind: TimeKind, date_format: str) -> int | float | None:
     """A timestamp in the column's own unit, or ns since 1970 for a date; None: unreadable."""
     match kind:
         case "integer":
@@ -160,7 +163,15 @@ def _time(cell: str, kind: TimeKind) -> int | float | None:
             pattern = ISO if kind == "iso" else ZONED
             return _nanoseconds(cell) if pattern.fullmatch(cell) else None
         case "formatted":
-            return None
+            return _formatted(cell, date_format)
+
+
+def _formatted(cell: str, date_format: str) -> int | None:
+    try:
+        moment = dt.datetime.strptime(cell, date_format).replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
+    return (moment - _EPOCH) // dt.timedelta(microseconds=1) * 1000
 
 
 def _nanoseconds(cell: str) -> int | None:

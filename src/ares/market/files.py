@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.arrowfile import read_feather, read_parquet
+from ares.market.arrowfile import read_feather
 from ares.market.bars import check_bars
 from ares.market.columns import declared_columns
 from ares.market.csvfile import read_csv
 from ares.market.infer import infer_timeframe
+from ares.market.parquetfile import read_parquet
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import NO_TIME, RawBars
 from ares.market.table import Table, guarded

@@ -21,6 +21,7 @@ from ares.market.door import Times
 from ares.market.raw import COLUMNS
 from ares.market.scratch import TimesFile, disk, scratch_file
 from ares.store.atomic import read_checked, write_atomic
+from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -244,6 +245,7 @@ def write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
     Raises:
         StoreError: The disk is full, read-only or failing.
     """
+    needs_pyarrow("a dataset", str(folder))
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
@@ -306,6 +308,7 @@ def _checked(folder: Path, part: Part) -> bytes:
 
 
 def _decoded(folder: Path, part: Part, data: bytes, names: Sequence[str]) -> pa.Table:
+    needs_pyarrow("a dataset", str(folder))
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 import numpy as np
 
 from ares.market.ahead import ahead
-from ares.market.arrowfile import stream_feather, stream_parquet
+from ares.market.arrowfile import stream_feather
 from ares.market.columns import declared_columns
 from ares.market.csvfile import stream_csv
 from ares.market.files import file_format, source_files
+from ares.market.parquetfile import stream_parquet
 from ares.market.pieces import LateRowsError
 from ares.market.raw import NO_TIME, RawBars, normalise_timestamps
 from ares.market.table import guarded
 from ares.market.textfile import NEWLINE, blocks_of
+from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,7 +123,7 @@ def _expected_rows(file: Path) -> int | None:
     """Rows of a file: what its footer says, or about as many as its first lines are short."""
     where = str(file)
     kind = file_format(file)
-    if kind == "feather":
+    if kind == "feather" or (kind == "parquet" and table_engine() != "pyarrow"):
         return None
     if kind == "parquet":
         import pyarrow.parquet as pq

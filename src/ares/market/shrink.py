@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _MAX_DECIMALS: Final = 15
 _CATEGORY_SHARE: Final = 0.5
+_HEAD: Final = 512
+"""Rows that are tried before all of a column."""
 _INTEGERS: Final = (
     np.int8,
     np.uint8,
@@ -41,8 +45,11 @@ def exact_decimals(values: Float64Array) -> int | None:
         small = known.astype(np.float32).astype(np.float64)
     if not np.isfinite(small).all():
         return None
+    head = slice(0, _HEAD)
     for places in range(_MAX_DECIMALS + 1):
-        if np.array_equal(restore_decimals(small, places), known):
+        if np.array_equal(restore_decimals(small[head], places), known[head]) and np.array_equal(
+            restore_decimals(small, places), known
+        ):
             return places
     return None
 
@@ -57,9 +64,10 @@ def smaller(column: pd.Series[Any]) -> tuple[pd.Series[Any], int | None]:
         if places is not None:
             return column.astype(np.float32), places
     elif _is_text(column) and column.nunique() <= _CATEGORY_SHARE * len(column):
-        category = column.astype("category")
-        if category.memory_usage(deep=True) < column.memory_usage(deep=True):
-            return category, None
+        with contextlib.suppress(UnicodeEncodeError):  # a lone surrogate has no category
+            category = column.astype("category")
+            if category.memory_usage(deep=True) < column.memory_usage(deep=True):
+                return category, None
     return column, None
 
 
@@ -77,7 +85,13 @@ def _smallest_integer(column: pd.Series[Any]) -> Any:
 def _is_text(column: pd.Series[Any]) -> bool:
     import pandas as pd
 
-    return bool(pd.api.types.is_string_dtype(column.dtype)) and all(
-        isinstance(value, str) or value is None or value != value  # noqa: PLR0124  # NaN
+    if isinstance(column.dtype, pd.StringDtype):
+        return True
+    return column.dtype == np.dtype(object) and all(
+        isinstance(value, str) or value is None or value is pd.NA or _is_nan(value)
         for value in column
     )
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ares.core.errors import AresError, DataError
 from ares.market.raw import CellProblem, RawBars, normalise_timestamps
+from ares.store.tables import reader_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,8 +86,6 @@ class Table:
 @contextlib.contextmanager
 def guarded(where: str) -> Iterator[None]:
     """Turn what a file can do to its readers into one clear `DataError`."""
-    import pyarrow as pa
-
     try:
         yield
     except AresError:
@@ -106,7 +104,7 @@ def guarded(where: str) -> Iterator[None]:
             where=where,
             remedy="The file is damaged, or larger than this machine can hold.",
         ) from None
-    except (pa.ArrowException, zlib.error, EOFError, OSError, ValueError) as error:
+    except reader_errors() as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
             f"the file cannot be read: {reason[0][:200]}",

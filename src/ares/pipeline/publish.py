@@ -26,6 +26,8 @@ from ares.search.workers.pools import SharedPool
 from ares.store.atomic import sweep_orphans
 from ares.store.history import History
 from ares.store.locks import FileLock
+from ares.store.memo import memo_counts
+from ares.store.tables import table_fallbacks
 from ares.validate.evidence import Evidence, discounted
 
 if TYPE_CHECKING:
@@ -133,6 +135,8 @@ class Session:
                 ledger.unlink()
         sweep_orphans(self.workspace.home)
         self._log.open()
+        for fallback in table_fallbacks():
+            self.note(fallback)
         return self
 
     def __exit__(
@@ -311,6 +315,7 @@ def _run_info(
         "memory": plain(session.memory.profile_memory_usage()),
         "fallbacks": list(dict.fromkeys((*runner.fallbacks, *session.fallbacks))),
         "steps": [asdict(record) for record in runner.records],
+        "features": memo_counts(),
         "config": plain(settings.config.model_dump(mode="json")),
         "origins": settings.origins,
     }

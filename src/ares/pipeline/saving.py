@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from ares.market.timeframe import DAY
 from ares.model.artifact import model_files
 from ares.pipeline import summaries
+from ares.store.tables import encode_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,11 +47,11 @@ def run_files(
     files = {
         "config.toml": config_toml.encode(),
         "params.json": as_json(summaries.plain(trained.plan.params)),
-        "trials.parquet": as_parquet(trained.plan.trials),
-        "trades.parquet": as_parquet(oos.trades),
-        "equity.parquet": as_parquet(equity),
-        "oos.parquet": as_parquet(predictions),
-        "market.parquet": as_parquet(daily_market(data.bars, trained)),
+        **as_table("trials", trained.plan.trials),
+        **as_table("trades", oos.trades),
+        **as_table("equity", equity),
+        **as_table("oos", predictions),
+        **as_table("market", daily_market(data.bars, trained)),
     }
     files |= {f"models/{name}": body for name, body in model_files(trained.model).items()}
     for window, model in zip(walk.results, walk.models, strict=True):
@@ -122,12 +122,7 @@ def as_json(value: object) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def as_parquet(frame: pd.DataFrame) -> bytes:
-    """A frame as Parquet bytes (zstd); equal frames have equal bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+def as_table(stem: str, frame: pd.DataFrame) -> dict[str, bytes]:
+    """A frame as a file by its name: Parquet where it can be written; equal frames, equal bytes."""
+    suffix, body = encode_table(frame)
+    return {stem + suffix: body}

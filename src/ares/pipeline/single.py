@@ -16,9 +16,10 @@ from ares.core.identity import fingerprint
 from ares.core.settings import shaping_values, to_toml
 from ares.market.files import source_files
 from ares.pipeline.folder import publish_files
-from ares.pipeline.saving import as_json, as_parquet
+from ares.pipeline.saving import as_json, as_table
 from ares.pipeline.source import without_names
 from ares.pipeline.summaries import iso, plain
+from ares.store.tables import find_table, table_fallbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,6 +53,10 @@ class SingleBacktest:
     held: float
     run_dir: Path
 
+    def table(self, stem: str) -> Path | None:
+        """The file of one of its tables."""
+        return find_table(self.run_dir, stem)
+
 
 def backtest(
     workspace: Workspace,
@@ -78,8 +83,8 @@ def backtest(
     files = {
         "config.toml": to_toml(shaping_values(config)).encode(),
         "params.json": as_json(plain(title)),
-        "trades.parquet": as_parquet(result.trades),
-        "equity.parquet": as_parquet(equity),
+        **as_table("trades", result.trades),
+        **as_table("equity", equity),
         "metrics.json": as_json({"once": plain(result.metrics), "twice": plain(twice.metrics)}),
     }
     sections = {
@@ -92,7 +97,8 @@ def backtest(
     }
     bars = without_names(bars, source_files(config.data.data) if config.data.data else [])
     page = render_backtest(title, bars, result, costs, twice, **settings)
-    folder = publish(workspace, files, sections, {}, lambda _: page)
+    volatile = {"fallbacks": list(table_fallbacks())}
+    folder = publish(workspace, files, sections, volatile, lambda _: page)
     held = float(buy_and_hold(bars, result.equity)[-1]) - 1.0
     return SingleBacktest(result, twice, costs, point, held, folder)
 

@@ -17,7 +17,7 @@ from ares.core.identity import seed_for
 from ares.core.settings import shaping_values, to_toml
 from ares.market.bars import split_holdout
 from ares.pipeline import search_facts as facts
-from ares.pipeline.saving import as_json, as_parquet
+from ares.pipeline.saving import as_json, as_table
 from ares.pipeline.search_errors import first_error
 from ares.pipeline.search_told import told_of
 from ares.pipeline.single import common_sections, publish
@@ -27,6 +27,8 @@ from ares.search.strategy_identity import callable_identity
 from ares.search.study import request_digest, run_search
 from ares.search.trials import storable
 from ares.store.locks import FileLock
+from ares.store.memo import memo_counts
+from ares.store.tables import find_table, table_fallbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,6 +97,10 @@ class SingleSearch:
     resumed: int
     memory: dict[str, Any]
     run_dir: Path
+
+    def table(self, stem: str) -> Path | None:
+        """The file of one of its tables."""
+        return find_table(self.run_dir, stem)
 
     @property
     def rate(self) -> float:
@@ -247,7 +253,7 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
     files = {
         "config.toml": _config_toml(config, request).encode(),
         "params.json": as_json(best),
-        "trials.parquet": as_parquet(storable(found.trials)),
+        **as_table("trials", storable(found.trials)),
     }
     metrics: dict[str, Any] = {"score": best["score"]}
     if found.best is not None and found.score is not None:
@@ -255,7 +261,7 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
         costs = toolkit.costs_for(bars.calendar)
         result = simulate(bars, request.strategy, found.best, costs=costs, **settings)
         curve = _add_winner(done, result, request.space, bars, config)
-        files["equity.parquet"] = as_parquet(curve)
+        files |= as_table("equity", curve)
         metrics |= plain(result.metrics)
     files["search.json"] = as_json(plain(done.facts))
     sections = {
@@ -270,7 +276,7 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
         "replayed": found.replayed,
     }
     volatile = {
-        "fallbacks": list(found.fallbacks),
+        "fallbacks": [*found.fallbacks, *table_fallbacks()],
         "policies": plain(found.policies),
         "next": done.next_command,
         "seconds": round(done.seconds, 3),
@@ -278,6 +284,7 @@ def _publish(toolkit: Any, bars: Bars, request: SearchRequest, done: SingleSearc
         "cached": done.cached,
         "resumed": done.resumed,
         "jobs": toolkit.jobs,
+        "columns": memo_counts(),
         "memory": {k: done.memory[k] for k in ("peak_bytes", "budget_bytes", "evictions")},
     }
     return publish(toolkit.workspace, files, sections, volatile, render_search)

@@ -122,6 +122,11 @@ class Runner:
         self._scope = scope
         self._known: dict[int, tuple[object, str]] = {}  # id -> (value kept alive, digest)
 
+    @property
+    def store(self) -> Store | None:
+        """Where results are kept; None: nowhere, or no longer."""
+        return self._kept.store
+
     def scoped(self, scope: str) -> Runner:
         """Return a runner for nested steps: same store and callbacks, records of its own scope."""
         inner = Runner(

@@ -10,6 +10,7 @@ from ares.core.errors import ArtifactError
 from ares.store.atomic import read_regular
 from ares.store.jsonio import parse_json
 from ares.store.runs import read_manifest
+from ares.store.tables import find_table, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,11 +70,11 @@ def read_run(folder: Path) -> RunData:
             if path.parent.name.isdecimal()
         },
         steps={n: json_file(folder / "steps" / f"{n:02d}.json") for n in range(1, STEPS + 1)},
-        equity=_frame(folder / "equity.parquet", "day", "equity", "daily_return"),
-        market=_frame(folder / "market.parquet", "day", "close", "regime"),
-        trades=_frame(folder / "trades.parquet", "return", "pnl", "side", "reason"),
-        trials=_frame(folder / "trials.parquet", "number", "value", "status", "phase"),
-        oos=_frame(folder / "oos.parquet", "action", "regime"),
+        equity=_frame(folder, "equity", "day", "equity", "daily_return"),
+        market=_frame(folder, "market", "day", "close", "regime"),
+        trades=_frame(folder, "trades", "return", "pnl", "side", "reason"),
+        trials=_frame(folder, "trials", "number", "value", "status", "phase"),
+        oos=_frame(folder, "oos", "action", "regime"),
         info=json_file(info) if info.exists() else None,
     )
 
@@ -110,16 +111,17 @@ def json_file(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _frame(path: Path, *needed: str) -> pd.DataFrame:
-    """The table at `path`; an empty one with the needed columns where it is absent or has others."""
+def _frame(folder: Path, stem: str, *needed: str) -> pd.DataFrame:
+    """A table of the folder; an empty one with the needed columns where it is absent or has others."""
     import pandas as pd
 
-    if not path.exists():
+    path = find_table(folder, stem)
+    if path is None:
         return pd.DataFrame(columns=list(needed))
     try:
-        frame = pd.read_parquet(path)
+        frame = read_table(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(
-            "the file must be readable Parquet", value=str(error), where=str(path)
+            "the table must be readable", value=str(error), where=str(path)
         ) from error
     return frame if set(needed) <= set(frame.columns) else pd.DataFrame(columns=list(needed))
