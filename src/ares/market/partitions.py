@@ -11,6 +11,7 @@ files until the new manifest has replaced it; what no manifest names is swept by
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,9 +25,8 @@ from ares.market.parts import (
     GapWriter,
     Part,
     PartWriter,
-    columns_of,
     read_part,
-    read_tables,
+    read_parts,
 )
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import COLUMNS
@@ -218,13 +218,15 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
     wanted = [p for p in manifest.parts if p.last >= span[0] and p.first < span[1]]
     if not wanted:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
-    columns = columns_of(read_tables(folder, wanted, COLUMNS), COLUMNS)
+    with ThreadPoolExecutor(1, "ares-gaps") as worker:
+        task = worker.submit(read_part, folder, manifest.gaps, GAPS)
+        columns = read_parts(folder, wanted, COLUMNS)
+        gaps = task.result()
     start, stop = np.searchsorted(columns["timestamp"], span, side="left")
     if start == stop:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
     if stop - start < len(columns["timestamp"]):
         columns = {name: column[start:stop].copy() for name, column in columns.items()}
-    gaps = read_part(folder, manifest.gaps, GAPS)
     return Bars(
         **columns,
         symbol=manifest.symbol,
@@ -242,10 +244,18 @@ def _gaps_within(times: Int64Array, before: Int64Array, missing: Int64Array) -> 
     """Rows of `Bars.gaps` for the gaps that have a bar of `times` on both sides."""
     start, stop = np.searchsorted(before, [times[0], times[-1]])
     rows = np.empty((stop - start, 3), dtype=np.int64)
-    rows[:, 0] = np.searchsorted(times, before[start:stop])
+    rows[:, 0] = _places(times, before[start:stop])
     rows[:, 1] = rows[:, 0] + 1
     rows[:, 2] = missing[start:stop]
     return rows
+
+
+def _places(times: Int64Array, some: Int64Array) -> Int64Array:
+    """Where `some` of the times are; both increase."""
+    distance = np.diff(times)
+    far = np.flatnonzero(distance > distance.min()) if len(distance) else times[:0]
+    # Where every hole is a gap, as on most markets, these are they.
+    return far if np.array_equal(times[far], some) else np.searchsorted(times, some)
 
 
 def report_of(bars: Bars) -> QualityReport:

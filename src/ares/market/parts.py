@@ -18,7 +18,7 @@ import numpy as np
 from ares.core.errors import ArtifactError
 from ares.market.ahead import ahead
 from ares.market.door import Times
-from ares.market.raw import COLUMNS
+from ares.market.raw import COLUMNS, PRICES
 from ares.market.scratch import TimesFile, disk, scratch_file
 from ares.store.atomic import read_checked, write_atomic
 from ares.store.tables import needs_pyarrow
@@ -273,31 +273,46 @@ def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, changed, or holds something else.
     """
-    return columns_of([_decoded(folder, part, _checked(folder, part), names)], names)
+    table = _decoded(folder, part, _checked(folder, part), names)
+    return {name: table.column(name).to_numpy() for name in names}  # one chunk is not copied
 
 
-def columns_of(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, Any]:
-    """Columns of several tables, each copied once; a single chunk is not copied at all."""
-    columns = {}
-    for name in names:
-        chunks = [chunk.to_numpy() for table in tables for chunk in table.column(name).chunks]
-        if not chunks:
-            chunks = [tables[0].column(name).to_numpy()]
-        columns[name] = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-    return columns
+def read_parts(folder: Path, parts: Sequence[Part], names: Sequence[str]) -> dict[str, Any]:
+    """Columns of files, one after the other.
 
-
-def read_tables(folder: Path, parts: Sequence[Part], names: Sequence[str]) -> list[pa.Table]:
-    """Columns of parts as Arrow; the digest of the next is checked while one is decoded.
+    One is copied while the next is decoded, and that one while the digest of its next is checked.
 
     Raises:
         ArtifactError: As `read_part`.
     """
-    checked = (_checked(folder, part) for part in parts)
-    with contextlib.closing(ahead(checked)) as contents:
-        return [
-            _decoded(folder, part, data, names) for part, data in zip(parts, contents, strict=True)
-        ]
+    if len(parts) == 1:
+        return read_part(folder, parts[0], names)
+    columns = {}
+    at = 0
+    contents = ahead(_checked(folder, part) for part in parts)
+    tables = ahead(
+        _decoded(folder, part, data, names) for part, data in zip(parts, contents, strict=True)
+    )
+    with contextlib.closing(contents), contextlib.closing(tables):
+        for table in tables:
+            for name in names:
+                column = table.column(name)
+                if not at:
+                    columns[name] = _allocated(sum(part.rows for part in parts), column.type)
+                begin = at
+                for chunk in column.chunks:
+                    columns[name][begin : begin + len(chunk)] = chunk.to_numpy()
+                    begin += len(chunk)
+            at += len(table)
+    return columns
+
+
+def _allocated(rows: int, kind: pa.DataType) -> Any:
+    """An array in memory that Arrow has had before: the system's would be faulted in page by page."""
+    import pyarrow as pa
+
+    dtype = np.dtype(kind.to_pandas_dtype())
+    return np.frombuffer(pa.allocate_buffer(rows * dtype.itemsize), dtype)
 
 
 def _checked(folder: Path, part: Part) -> bytes:
@@ -340,10 +355,12 @@ def _table(columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _options(names: Sequence[str]) -> dict[str, Any]:
+    # Prices repeat, volumes hardly do: their bytes compress in half the time when apart.
+    encodings = {"timestamp": "DELTA_BINARY_PACKED", "volume": "BYTE_STREAM_SPLIT"}
     return {
         "compression": "zstd",
-        "use_dictionary": [name for name in names if name in COLUMNS[1:]],  # decodes faster
-        "column_encoding": {"timestamp": "DELTA_BINARY_PACKED"},
+        "use_dictionary": [name for name in names if name in PRICES],
+        "column_encoding": {name: encodings[name] for name in names if name in encodings},
         "write_statistics": False,
     }
 

@@ -33,7 +33,7 @@ _COUNT_SECONDS: Final = 1.0
 _NO_WORKERS_SECONDS: Final = 60.0
 _SILENT: Final = logging.CRITICAL + 1
 _ONE_THREAD: Final = (
-    "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
 )  # fmt: skip
 _ANY_SIZE: Final = {"distributed.admin.large-graph-warning-threshold": "1TiB"}
 
@@ -205,6 +205,7 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
             # A dead worker's task comes back at once: we know better what to do with it.
             scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
             memory_limit=None,
+            env={"NUMBA_NUM_THREADS": "1"},
         )
     try:
         # Workers inherit this: Ctrl-C is for the process that started them.
