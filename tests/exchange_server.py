@@ -18,7 +18,7 @@ import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -86,7 +86,7 @@ class Exchange:
     _last_klines: list[Any] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> Exchange:
+    def __enter__(self) -> Self:
         exchange = self
 
         class Handler(_Handler):
@@ -253,6 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "body":
             self._send(200, value)
         elif kind == "repeat":
+            self.state._last_klines = before
             self._send(status, json.dumps(before).encode())
         elif kind == "redirect":
             self._send(302, b"", {"Location": value})

@@ -33,7 +33,7 @@ _log = logging.getLogger("ares.market.exchange")
 _EARLIEST: Final = 1_262_304_000_000
 """2010-01-01: no exchange that ccxt knows is older."""
 _WINDOW: Final = 100
-"""Bars that an empty answer is taken to speak of where the exchange does not say its limit."""
+"""Bars that an empty answer is taken to speak of, unless a fuller one was seen before."""
 _REPEATS: Final = 4
 _SHOWN: Final = 160
 _REFUSED: Final = frozenset({401, 403, 404, 405, 451})
@@ -72,6 +72,8 @@ class CcxtSource:
         self._ask(self._api.load_markets)
         self._symbol = self._known_symbol(market.symbol)
         limit = self._api.feature_value(self._symbol, "fetchOHLCV", "limit", None)
+        self._window = _WINDOW
+        self._days: tuple[int, int, bool] | None = None
         self._limit = limit if isinstance(limit, int) and limit > 0 else None
 
     def closed(self) -> int:
@@ -95,7 +97,7 @@ class CcxtSource:
 
     def page(self, cursor: int, end: int) -> Page:
         """As `Source.page`."""
-        window = cursor + (self._limit or _WINDOW) * self._interval
+        window = cursor + self._window * self._interval
         try:
             rows = self._ask(lambda: self._forward(cursor))
         except _RepeatedError:
@@ -107,6 +109,7 @@ class CcxtSource:
                     remedy="Try again later, or another --source.",
                 ) from None
             rows = np.empty((0, 6))  # its newest bars once more: there is nothing after them
+        self._window = max(self._window, len(rows))
         within = rows[:, 0] < end
         if not within.all():
             return Page(cursor, end, rows[within])
@@ -127,11 +130,15 @@ class CcxtSource:
         """Where to ask next after an empty answer: at least `window`, else the next day with bars."""
         if self._interval >= _DAY_MS or "1d" not in self._api.timeframes:
             return window
-        days = self._ask(lambda: self._klines("1d", cursor - cursor % _DAY_MS))
-        later = days[days[:, 0] > cursor - _DAY_MS, 0]
-        if len(later) == 0:
-            return max(window, cursor + (self._limit or _WINDOW) * _DAY_MS)
-        return max(window, int(later[0])) if later[0] > cursor else window
+        today = cursor - cursor % _DAY_MS
+        if self._days is None or self._days[0] != today:
+            rows = self._ask(lambda: self._klines("1d", today))
+            days = rows[rows[:, 0] > today - _DAY_MS, 0]
+            later = days[days > today]
+            following = int(later[0]) if len(later) else today + self._window * _DAY_MS
+            self._days = (today, following, len(days) > len(later))
+        _, following, bars_today = self._days
+        return max(window, cursor + 1 if bars_today else following)
 
     def _klines(self, timeframe: str, since: int | None) -> Float64Array:
         self._api.last_json_response = None
