@@ -16,14 +16,14 @@ import pytest
 from exchange_server import DAY, MINUTE, Exchange, synthetic_bars, tree
 
 START = 1_609_286_400_000  # 2020-12-30: two years, two files
-BARS = 6000
+BARS = 3500
 
 pytest.importorskip("ccxt")
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest):
-    bars = np.delete(synthetic_bars(BARS, START), np.r_[50:60, 2000:2100], axis=0)
+def server():
+    bars = np.delete(synthetic_bars(BARS, START), np.r_[50:60, 1500:1600], axis=0)
     now = START + BARS * MINUTE + DAY
     with Exchange({("BTCUSDT", "1m"): bars}, now=now, page=150) as running:
         yield running
@@ -87,6 +87,7 @@ def check_kills(tmp_path: Path, server: Exchange, source: str, kills: int) -> No
     assert not list((tmp_path / "killed" / ".ares" / "work").glob("*/*"))
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_durability_point_changes_no_byte(tmp_path: Path, server: Exchange) -> None:
     server.page = 3000
     finish(tmp_path / "clean", server, "ccxt")
@@ -114,4 +115,4 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, server: Exchange, sent: signal
     assert "Run the same command to go on" in err
     assert "Traceback" not in err
     server.delay = 0.0
-    assert "5,890 now" in finish(tmp_path, server, "ccxt")
+    assert "3,390 now" in finish(tmp_path, server, "ccxt")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ares.core.types import Float64Array
+    from ares.market.exchange.keys import Keys
     from ares.market.exchange.retry import Retry
     from ares.market.exchange.source import Market
 
@@ -67,9 +68,13 @@ class CcxtSource:
         self._where = f"{market.exchange} {market.symbol}"
         self._interval = timeframe_ns(market.timeframe) // MS
         self._answer = _Answer()
+        keys = keys_for(market)
         self._api = _exchange(market)
         self._api.session.hooks["response"].append(self._answered)
-        self._ask(self._api.load_markets)
+        self._ask(self._api.load_markets)  # with keys, some exchanges ask for private things here
+        if keys is not None:
+            self._api.apiKey = keys.key.get_secret_value()
+            self._api.secret = keys.secret.get_secret_value()
         self._symbol = self._known_symbol(market.symbol)
         limit = self._api.feature_value(self._symbol, "fetchOHLCV", "limit", None)
         self._window = _WINDOW
@@ -214,8 +219,21 @@ class _RepeatedError(Exception):
     """An answer held bars, but only from before the time that was asked for."""
 
 
+def keys_for(market: Market) -> Keys | None:
+    """The keys of an exchange; none where its address is somebody else's.
+
+    Raises:
+        ConfigError: As `find_keys`.
+    """
+    keys = find_keys(market.exchange)
+    if keys is not None and market.base_url is not None and not _LOOPBACK.match(market.base_url):
+        _log.warning("API keys stay here: data.base_url is not the exchange's own address")
+        return None
+    return keys
+
+
 def _exchange(market: Market) -> Any:
-    """The ccxt object: quiet, without private calls, and with keys where there are some."""
+    """The ccxt object, quiet and without private calls."""
     try:
         import ccxt
     except ImportError:
@@ -242,12 +260,6 @@ def _exchange(market: Market) -> Any:
         api.logger.addFilter(RedactedRecords())
     if market.base_url is not None:
         api.urls["api"] = _moved(api.urls["api"], market.base_url)
-    keys = find_keys(market.exchange)
-    if keys is not None and market.base_url is not None and not _LOOPBACK.match(market.base_url):
-        _log.warning("API keys stay here: data.base_url is not the exchange's own address")
-        keys = None
-    if keys is not None:
-        api.apiKey, api.secret = (k.get_secret_value() for k in (keys.key, keys.secret))
     return api
 
 

@@ -172,10 +172,15 @@ def take_in(
                 files = years.finish()
                 result = _import(workspace, market, files) if files else None
                 return Fetched(years.rows, years.impossible, result)
-        except ArtifactError:
+        except ArtifactError as error:
             # A damaged page has left the spool; a damaged dataset fails a second time.
             if last_try:
-                raise
+                raise ArtifactError(
+                    error.rule,
+                    value=error.value,
+                    where=error.where,
+                    remedy="`ares data repair` takes out what is damaged and fetches it again.",
+                ) from None
     raise AssertionError("unreachable")
 
 
