@@ -12,6 +12,7 @@ import email.utils
 import hashlib
 import io
 import json
+import os
 import threading
 import time
 import zipfile
@@ -88,6 +89,8 @@ class Exchange:
 
     def __enter__(self) -> Self:
         exchange = self
+        self._proxies = os.environ.get("no_proxy")
+        os.environ["no_proxy"] = "127.0.0.1"  # whatever proxy this machine has
 
         class Handler(_Handler):
             state = exchange
@@ -103,6 +106,10 @@ class Exchange:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._proxies is None:
+            del os.environ["no_proxy"]
+        else:
+            os.environ["no_proxy"] = self._proxies
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -145,6 +145,52 @@ def test_the_clock_of_this_machine_decides_nothing(
     np.testing.assert_array_equal(stored(tmp_path), rows[:2000])
 
 
+@pytest.mark.parametrize("offset", [-600_000, 600_000])
+def test_a_wrong_clock_of_the_exchange_stores_no_unfinished_bar(
+    tmp_path: Path, server: Exchange, offset: int
+) -> None:
+    rows = server.bars["BTCUSDT", "1m"]
+    server.now, server.time_offset = int(rows[2000, 0]) + 30_000, offset
+    fetch(tmp_path, server)
+    np.testing.assert_array_equal(stored(tmp_path), rows[: 2000 if offset > 0 else 1990])
+
+
+def test_every_exchange_can_be_asked_at_another_address() -> None:
+    from ares.market.exchange.ccxt_source import _exchange
+
+    base, checked = "http://127.0.0.1:9/mirror", 0
+
+    def addresses(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return [url for inner in tree.values() for url in addresses(inner)]
+        return [tree] if isinstance(tree, str) else []
+
+    for name in ccxt.exchanges:
+        try:
+            api = _exchange(Market("BTC/USDT", name, "1h", base))
+        except ConfigError as error:
+            assert "has bars of" in str(error) or "has no bars" in str(error)  # noqa: PT017
+            continue
+        checked += 1
+        assert all(url.startswith(base) for url in addresses(api.urls["api"])), name
+    assert checked > 50
+
+
+def test_a_name_of_several_markets_means_the_spot_market_or_nothing(
+    tmp_path: Path, server: Exchange
+) -> None:
+    from ares.market.exchange.ccxt_source import CcxtSource
+
+    source = CcxtSource(market(server), QUICK)
+    spot = source._api.markets["BTC/USDT"]
+    swap = {**spot, "symbol": "BTC/USDT:USDT", "spot": False}
+    source._api.markets_by_id = {"X": [swap, spot], "Y": [swap, swap], "Z": [swap]}
+    assert source._known_symbol("X") == "BTC/USDT"
+    assert source._known_symbol("Z") == "BTC/USDT:USDT"
+    with pytest.raises(ConfigError, match="several markets"):
+        source._known_symbol("Y")
+
+
 @pytest.mark.parametrize("dated", [True, False])
 def test_an_exchange_without_a_clock_loses_at_most_its_newest_bar(
     tmp_path: Path, server: Exchange, dated: bool, monkeypatch: pytest.MonkeyPatch

@@ -206,7 +206,7 @@ def _tell(market: Market, result: LoadResult) -> None:
     )
     say(f"Kept in {result.path}")
     if result.gaps:
-        say("Minutes in which nobody traded have no bar; `ares data repair` asks again for gaps.")
+        say("Intervals in which nobody traded have no bar; `ares data repair` asks again for gaps.")
     names = (
         f"--symbol {shlex.quote(market.symbol)} --exchange {market.exchange}"
         f" --timeframe {market.timeframe}"

@@ -86,16 +86,16 @@ class CcxtSource:
 
         Where an exchange tells no time at all, its newest bar counts as unfinished.
         """
-        now: float | None = None
-        if self._api.has.get("fetchTime"):
-            now = self._ask(self._api.fetch_time)
-        if now is None and (date := http_time(self._answer.headers.get("date"))) is not None:
-            now = 1000 * date
-        if now is not None:
-            off = time.time() - now / 1000
+        told: list[float] = []
+        if self._api.has.get("fetchTime") and (now := self._ask(self._api.fetch_time)):
+            told.append(now)
+        if (date := http_time(self._answer.headers.get("date"))) is not None:
+            told.append(1000 * date)  # says the same, unless one of the two clocks is wrong
+        if told:
+            off = time.time() - min(told) / 1000
             if abs(off) > 60:
                 _log.info("the clocks of this machine and the exchange differ by %.0f s", off)
-            return int(now) - SETTLE_MS - self._interval + 1
+            return int(min(told)) - SETTLE_MS - self._interval + 1
         newest = self._ask(lambda: self._klines(self._market.timeframe, None))
         latest = int(1000 * time.time()) - SETTLE_MS - self._interval + 1
         return min(latest, int(newest[-1, 0])) if len(newest) else latest
@@ -156,8 +156,18 @@ class CcxtSource:
 
     def _known_symbol(self, symbol: str) -> str:
         markets = self._api.markets
-        if symbol in markets or symbol in self._api.markets_by_id:
-            return str(self._api.market(symbol)["symbol"])
+        if symbol in markets:
+            return symbol
+        if named := self._api.markets_by_id.get(symbol):
+            spot = [str(market["symbol"]) for market in named if market["spot"]]
+            if len(named) > 1 and len(spot) != 1:
+                raise ConfigError(
+                    "several markets have this name",
+                    value=symbol,
+                    where="--symbol",
+                    remedy=f"Write {' or '.join(str(market['symbol']) for market in named)}.",
+                )
+            return spot[0] if spot else str(named[0]["symbol"])
         near = difflib.get_close_matches(symbol.upper(), [*markets, *self._api.markets_by_id], 1)
         raise ConfigError(
             f"{self._market.exchange} has no such market",
@@ -255,6 +265,7 @@ def _exchange(market: Market) -> Any:
     _check_klines(api, market)
     api.has["fetchCurrencies"] = False  # a private call on some exchanges, and no use here
     api.enableLastJsonResponse = True
+    api.session.trust_env = True  # proxies and certificates as this machine has them
     api.session.max_redirects = 0  # keys must not travel to another server
     if not any(isinstance(f, RedactedRecords) for f in api.logger.filters):
         api.logger.addFilter(RedactedRecords())

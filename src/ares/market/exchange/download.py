@@ -147,9 +147,9 @@ def load(
         opened = open_source(source, market, told.retry(retry or Retry()))
         closed = opened.closed()
         wanted = _missing(opened, span, stored, timeframe_ns(market.timeframe), closed)
-        spans = joined([*wanted, *spool.pending])
+        lost = [(start, min(stop, closed)) for start, stop in spool.pending]
+        spans = joined([*wanted, *lost])
         done = take_in(workspace, market, spool, opened, spans, told)
-        remember_origin(folder, source)
         spool.remove()
     return _summary(folder, source, stored, done, _asked(spans))
 
@@ -170,6 +170,9 @@ def take_in(
                 for rows in spool.rows(spans):
                     years.add(rows)
                 files = years.finish()
+                folder = workspace.dataset(market.exchange, market.symbol, market.timeframe)
+                if files or (folder / MANIFEST).exists():
+                    _remember_origin(folder, source.name)
                 result = _import(workspace, market, files) if files else None
                 return Fetched(years.rows, years.impossible, result)
         except ArtifactError as error:
@@ -222,9 +225,9 @@ def joined(spans: Sequence[Range], apart: int = 0) -> list[Range]:
     return found
 
 
-def remember_origin(folder: Path, source: str) -> None:
-    """Write down beside a dataset where its bars can be fetched again."""
-    if (folder / MANIFEST).exists() and origin_of(folder) != source:
+def _remember_origin(folder: Path, source: str) -> None:
+    """Write down beside a dataset where its bars can be fetched again, before they are stored."""
+    if origin_of(folder) != source:
         write_json(folder / _ORIGIN, {"source": source})
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError, ConfigError
 from ares.market.datasets import load_dataset, repair_dataset
-from ares.market.exchange.download import Told, joined, origin_of, remember_origin, take_in
+from ares.market.exchange.download import Told, joined, origin_of, take_in
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, SOURCES, open_source
 from ares.market.exchange.spool import Spool
@@ -77,8 +77,8 @@ def repair(
         workspace: Where the dataset lies.
         market: Whose dataset.
         source: "ccxt" or "dumps"; None means the one that the dataset was loaded from.
-        watch: Told how far it is.
-        retry: How to ask again.
+        watch: As `load`.
+        retry: As `load`.
 
     Raises:
         DataError: There is no such dataset, or the exchange does not answer.
@@ -98,20 +98,17 @@ def repair(
     with Spool(workspace, chosen, market) as spool:
         spool.expect(_damaged(folder, market))
         lost = spool.pending
-        removed = (
-            () if lost and not (folder / MANIFEST).exists() else repair_dataset(workspace, *names)
-        )
+        gone = bool(lost) and not (folder / MANIFEST).exists()
+        removed = () if gone else repair_dataset(workspace, *names)
         before = _bars(folder)
         spans = joined([*lost, *_gaps(workspace, market, folder)], _apart(market))
         if not spans:
             return RepairResult(removed, None, before, before, 0, 0, False, folder)
         opened = open_source(chosen, market, told.retry(retry or Retry()))
         closed = opened.closed()
-        spans = [(start, min(stop, closed)) for start, stop in spans if start < closed]
-        done = take_in(workspace, market, spool, opened, spans, told)
-        remember_origin(folder, chosen)
+        spans = joined([(start, min(stop, closed)) for start, stop in spans])
+        result = take_in(workspace, market, spool, opened, spans, told).result
         spool.remove()
-    result = done.result
     return RepairResult(
         removed=removed,
         source=chosen,
