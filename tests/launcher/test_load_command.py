@@ -46,6 +46,7 @@ def test_load_says_what_came_and_what_to_do_next(ares: Ares, server: Exchange) -
     assert done.code == 0, done.err
     assert "0 bars before, 2,000 now: 2,000 added, 0 revised" in done.out
     assert "Next: ares train --symbol BTC/USDT --exchange binance --timeframe 1m" in done.out
+    assert "Asked for 2021-01-01T00:00:00Z to 2021-01-02T09:" in done.out
     again = ares("load", *MARKET, **address(server))
     assert "Nothing new; 2,000 bars." in again.out
     used = ares("backtest", *MARKET, "--set", "fast=5", "--set", "slow=20", "--json")

@@ -204,6 +204,8 @@ def _tell(market: Market, result: LoadResult) -> None:
     say(
         f"{result.first} to {result.last}; {result.gaps:,} gaps, {result.missing_bars:,} bars missing."
     )
+    if result.asked:
+        say(f"Asked for {result.asked}.")
     say(f"Kept in {result.path}")
     if result.gaps:
         say("Intervals in which nobody traded have no bar; `ares data repair` asks again for gaps.")

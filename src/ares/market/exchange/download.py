@@ -76,6 +76,7 @@ class LoadResult:
         missing_bars: How many bars those are.
         changed: Whether the dataset is another one than before.
         path: Folder of the dataset.
+        asked: The time that was asked for, from the first missing range to the last.
         quality: Report of the import on the bars that were new to the dataset; None without any.
     """
 
@@ -92,6 +93,7 @@ class LoadResult:
     missing_bars: int
     changed: bool
     path: Path
+    asked: str
     quality: QualityReport | None = None
 
     @property
@@ -334,5 +336,6 @@ def _summary(
         missing_bars=manifest.quality.missing_bars,
         changed=result is not None and result.changed,
         path=folder,
+        asked=asked,
         quality=None if result is None else result.quality,
     )

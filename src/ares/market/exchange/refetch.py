@@ -6,8 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from ares.core.errors import ArtifactError, ConfigError
-from ares.market.datasets import load_dataset, repair_dataset
+from ares.market.datasets import repair_dataset
 from ares.market.exchange.download import Told, joined, origin_of, take_in
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, SOURCES, open_source
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from ares.market.exchange.download import Watch
     from ares.market.exchange.source import Market
     from ares.market.exchange.spool import Range
+    from ares.market.partitions import Manifest
     from ares.store.workspace import Workspace
 
 _log = logging.getLogger("ares.market.exchange")
@@ -101,7 +104,7 @@ def repair(
         gone = bool(lost) and not (folder / MANIFEST).exists()
         removed = () if gone else repair_dataset(workspace, *names)
         before = _bars(folder)
-        spans = joined([*lost, *_gaps(workspace, market, folder)], _apart(market))
+        spans = joined([*lost, *_gaps(market, folder)], _apart(market))
         if not spans:
             return RepairResult(removed, None, before, before, 0, 0, False, folder)
         opened = open_source(chosen, market, told.retry(retry or Retry()))
@@ -142,15 +145,27 @@ def _damaged(folder: Path, market: Market) -> list[Range]:
     return found
 
 
-def _gaps(workspace: Workspace, market: Market, folder: Path) -> list[Range]:
-    """Ranges (Unix ms) between the bars on both sides of each gap."""
+def _gaps(market: Market, folder: Path) -> list[Range]:
+    """Ranges (Unix ms) between the bars on both sides of each gap; one part is read at a time."""
     if not (folder / MANIFEST).exists():
         return []
-    bars = load_dataset(workspace, market.symbol, market.exchange, market.timeframe)
-    interval = timeframe_ns(market.timeframe)
-    starts = (bars.timestamp[bars.gaps[:, 0]] + interval) // MS
-    stops = bars.timestamp[bars.gaps[:, 1]] // MS
-    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+    manifest = read_manifest(folder)
+    before = read_part(folder, manifest.gaps, ("timestamp", "missing"))["timestamp"]
+    following = [part.first for part in manifest.parts[1:]]
+    found: list[Range] = []
+    for part, next_first in zip(manifest.parts, [*following, _after_all(manifest)], strict=True):
+        here = before[(before >= part.first) & (before <= part.last)]
+        if len(here):
+            times = np.append(read_part(folder, part, COLUMNS)["timestamp"], next_first)
+            starts = (here + timeframe_ns(market.timeframe)) // MS
+            stops = times[np.searchsorted(times, here) + 1] // MS
+            found += zip(starts.tolist(), stops.tolist(), strict=True)
+    return found
+
+
+def _after_all(manifest: Manifest) -> int:
+    """A time after the last bar; no gap begins there."""
+    return manifest.parts[-1].last + 1
 
 
 def _apart(market: Market) -> int:
