@@ -175,8 +175,8 @@ def _unknown(symbol: str, exchange: str, timeframe: str) -> DataError:
         "no bars are known under these names",
         where=f"{symbol} {exchange} {timeframe}",
         remedy=(
-            "Give files with --data, or bring them into the workspace once: ares load fetches"
-            f" from an exchange, ares import reads files (--symbol {symbol} --exchange {exchange}"
-            f" --timeframe {timeframe} --data FILES)."
+            f"Give files with --data, or load them once: ares import --symbol {symbol}"
+            f" --exchange {exchange} --timeframe {timeframe} --data FILES; `ares load` fetches"
+            " bars from an exchange."
         ),
     )
