@@ -10,6 +10,7 @@ from ares.ares_launcher import (
     cache_commands,
     config_commands,
     data_commands,
+    load_commands,
     precompute_command,
     run_commands,
     search_commands,
@@ -33,6 +34,7 @@ def build_app() -> typer.Typer:
     train_commands.register(app)
     strategy_commands.register(app)
     search_commands.register(app)
+    load_commands.register(app)
     data_commands.register(app)
     precompute_command.register(app)
     run_commands.register(app)

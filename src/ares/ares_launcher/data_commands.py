@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ares.ares_launcher import options as opt
+from ares.ares_launcher.load_commands import data_repair
 from ares.ares_launcher.output import emit, guarded, say, size, table
 from ares.ares_launcher.progress import rows_bar, terminable
 
@@ -99,27 +100,6 @@ def data_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
         ]
         header = ("exchange", "symbol", "timeframe", "bars", "first", "last", "size")
         table("", header, rows)
-
-
-def data_repair(
-    symbol: Annotated[str, typer.Option("--symbol", help="As `ares data list` shows it.")],
-    timeframe: Annotated[str, typer.Option("--timeframe", help="Length of a bar.")],
-    exchange: Annotated[str, typer.Option("--exchange", help="Name of the exchange.")] = "local",
-    home: opt.Home = None,
-    as_json: opt.Json = False,
-    debug: opt.Debug = False,
-) -> None:
-    """Take damaged files out of a dataset, so that the rest loads and an import refills it."""
-    from ares.market.datasets import repair_dataset
-    from ares.store.workspace import Workspace
-
-    removed = repair_dataset(Workspace.locate(home), symbol, exchange, timeframe)
-    if as_json:
-        emit({"removed": removed})
-    elif removed:
-        say(f"Taken out: {', '.join(removed)}. Import the files again.")
-    else:
-        say("Nothing is damaged.")
 
 
 def data_resample(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, Type
 import typer
 
 from ares.core.errors import AresError
+from ares.core.secrets import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +66,7 @@ def _ignore_rest() -> NoReturn:
 def _complain(code: int, kind: str, message: str, trace: str, *, as_json: bool) -> None:
     message = printable(message)
     if trace:
-        sys.stderr.write(trace)
+        sys.stderr.write(redact(trace))
     if as_json:
         emit({"error": {"type": kind, "message": message, "exit_code": code}})
     else:
@@ -102,7 +103,8 @@ def _escape(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, so that no input can drive the terminal."""
+    """`text` without control characters, and secrets: no input can drive the terminal."""
+    text = redact(text)
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -125,7 +127,8 @@ def prints_aside(*, as_json: bool) -> AbstractContextManager[Any]:
 
 def emit(value: object) -> None:
     """Print one JSON object; NaN and infinities become null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    sys.stdout.write(redact(text) + "\n")
 
 
 def _plain(value: Any) -> Any:

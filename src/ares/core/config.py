@@ -110,6 +110,12 @@ class DataConfig(Section):
     bad_prints: Literal["drop", "keep", "error"] = _shapes("drop", "what to do with bad prints")
     max_print: float = _shapes(2.0, "factor off the recent median that makes a bad print", gt=1)
     max_gap: int = _shapes(60, "longest gap, in expected bars, that features may span", ge=1)
+    base_url: str | None = _volatile(
+        None,
+        "address in place of an exchange's own, for `ares load`: a mirror, or a test server",
+        pattern=r"^https?://[^\s@?#]+$",
+    )
+    http_timeout: float = _volatile(20.0, "seconds without an answer that `ares load` waits", gt=0)
     holdout: float = _shapes(0.2, "last share of the bars, opened only by step 15", gt=0, lt=0.9)
 
 

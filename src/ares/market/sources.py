@@ -173,7 +173,8 @@ def _no_files(columns: Columns) -> DataError:
 def _unknown(workspace: Workspace | None, symbol: str, exchange: str, timeframe: str) -> DataError:
     remedy = (
         f"Give files with --data, or load them once: ares import --symbol {symbol}"
-        f" --exchange {exchange} --timeframe {timeframe} --data FILES."
+        f" --exchange {exchange} --timeframe {timeframe} --data FILES; `ares load` fetches bars from"
+        " an exchange."
     )
     finer = None if workspace is None else finer_dataset(workspace, symbol, exchange, timeframe)
     if finer is not None:

@@ -7,6 +7,8 @@ import json
 import logging
 from typing import TYPE_CHECKING, TextIO
 
+from ares.core.secrets import redact
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,5 +54,5 @@ class RunLog(logging.Handler):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
+        self._file.write(redact(json.dumps(line, ensure_ascii=True)) + "\n")
         self._file.flush()

@@ -1,0 +1,327 @@
+"""Klines of any exchange that ccxt knows, page by page, from its public endpoints."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+
+from ares.core.errors import ConfigError, DataError
+from ares.core.secrets import RedactedRecords, redact
+from ares.market.exchange.keys import find_keys
+from ares.market.exchange.retry import TransientError, http_time, retry_after
+from ares.market.exchange.source import MS, SETTLE_MS, Page, as_rows
+from ares.market.timeframe import DAY, TIMEFRAMES, timeframe_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ares.core.types import Float64Array
+    from ares.market.exchange.keys import Keys
+    from ares.market.exchange.retry import Retry
+    from ares.market.exchange.source import Market
+
+R = TypeVar("R")
+
+_log = logging.getLogger("ares.market.exchange")
+
+_EARLIEST: Final = 1_262_304_000_000
+"""2010-01-01: no exchange that ccxt knows is older."""
+_WINDOW: Final = 100
+"""Bars that an empty answer is taken to speak of, unless a fuller one was seen before."""
+_REPEATS: Final = 4
+_SHOWN: Final = 160
+_REFUSED: Final = frozenset({401, 403, 404, 405, 451})
+_LOOPBACK: Final = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)")
+_DAY_MS: Final = DAY // MS
+# What ccxt raises where an answer is not what the exchange's documentation says.
+_MALFORMED: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError)
+
+
+class CcxtSource:
+    """One market of one exchange.
+
+    An exchange answers a question for bars from a time on with the first ones after it, or with
+    those of a window of time. So a page ends with its last bar; where there is none, days are
+    asked for, to see where bars begin again.
+
+    Args:
+        market: What to fetch.
+        retry: How to ask again.
+
+    Raises:
+        ConfigError: ccxt is not installed, or knows no such exchange, symbol or timeframe.
+        DataError: The exchange does not answer.
+    """
+
+    name: Final = "ccxt"
+    earliest: Final = _EARLIEST
+
+    def __init__(self, market: Market, retry: Retry) -> None:
+        self._market, self._retry = market, retry
+        self._where = f"{market.exchange} {market.symbol}"
+        self._interval = timeframe_ns(market.timeframe) // MS
+        self._answer = _Answer()
+        keys = keys_for(market)
+        self._api = _exchange(market)
+        self._api.session.hooks["response"].append(self._answered)
+        self._ask(self._api.load_markets)  # with keys, some exchanges ask for private things here
+        if keys is not None:
+            self._api.apiKey = keys.key.get_secret_value()
+            self._api.secret = keys.secret.get_secret_value()
+        self._symbol = self._known_symbol(market.symbol)
+        limit = self._api.feature_value(self._symbol, "fetchOHLCV", "limit", None)
+        self._window = _WINDOW
+        self._days: tuple[int, int, bool] | None = None
+        self._limit = limit if isinstance(limit, int) and limit > 0 else None
+
+    def closed(self) -> int:
+        """Unix ms before which bars have closed; the server's clock decides where it can be had.
+
+        Where an exchange tells no time at all, its newest bar counts as unfinished.
+        """
+        told: list[float] = []
+        if self._api.has.get("fetchTime") and (now := self._ask(self._api.fetch_time)):
+            told.append(now)
+        if (date := http_time(self._answer.headers.get("date"))) is not None:
+            told.append(1000 * date)  # says the same, unless one of the two clocks is wrong
+        if told:
+            off = time.time() - min(told) / 1000
+            if abs(off) > 60:
+                _log.info("the clocks of this machine and the exchange differ by %.0f s", off)
+            return int(min(told)) - SETTLE_MS - self._interval + 1
+        newest = self._ask(lambda: self._klines(self._market.timeframe, None))
+        latest = int(1000 * time.time()) - SETTLE_MS - self._interval + 1
+        return min(latest, int(newest[-1, 0])) if len(newest) else latest
+
+    def page(self, cursor: int, end: int) -> Page:
+        """As `Source.page`."""
+        window = cursor + self._window * self._interval
+        try:
+            rows = self._ask(lambda: self._forward(cursor))
+        except _RepeatedError:
+            if window < end:
+                raise DataError(
+                    "the exchange answers with bars from before the time that it was asked for",
+                    value=_utc(cursor),
+                    where=self._where,
+                    remedy="Try again later, or another --source.",
+                ) from None
+            rows = np.empty((0, 6))  # its newest bars once more: there is nothing after them
+        self._window = max(self._window, len(rows))
+        within = rows[:, 0] < end
+        if not within.all():
+            return Page(cursor, end, rows[within])
+        if len(rows):
+            return Page(cursor, min(int(rows[-1, 0]) + self._interval, end), rows)
+        return Page(cursor, max(min(self._next_start(cursor, window), end), cursor + 1), rows)
+
+    def _forward(self, cursor: int) -> Float64Array:
+        """Bars from `cursor` on, told apart from an answer that repeats earlier ones."""
+        for _ in range(_REPEATS):
+            rows = self._klines(self._market.timeframe, cursor)
+            if len(rows) or not _holds_rows(self._api.last_json_response):
+                return rows
+            self._retry.sleep(self._retry.base)
+        raise _RepeatedError
+
+    def _next_start(self, cursor: int, window: int) -> int:
+        """Where to ask next after an empty answer: at least `window`, else the next day with bars."""
+        if self._interval >= _DAY_MS or "1d" not in self._api.timeframes:
+            return window
+        today = cursor - cursor % _DAY_MS
+        if self._days is None or self._days[0] != today:
+            rows = self._ask(lambda: self._klines("1d", today))
+            days = rows[rows[:, 0] > today - _DAY_MS, 0]
+            later = days[days > today]
+            following = int(later[0]) if len(later) else today + self._window * _DAY_MS
+            self._days = (today, following, len(days) > len(later))
+        _, following, bars_today = self._days
+        return max(window, cursor + 1 if bars_today else following)
+
+    def _klines(self, timeframe: str, since: int | None) -> Float64Array:
+        self._api.last_json_response = None
+        values = self._api.fetch_ohlcv(self._symbol, timeframe, since, self._limit)
+        if not isinstance(self._api.last_json_response, list | dict):
+            raise TransientError("the answer is no JSON")
+        if any(cell is None for row in values for cell in row[:6]):
+            raise DataError("a bar of the exchange lacks a number", where=self._where)
+        return as_rows([row[:6] for row in values], self._where)
+
+    def _known_symbol(self, symbol: str) -> str:
+        markets = self._api.markets
+        if symbol in markets:
+            return symbol
+        if named := self._api.markets_by_id.get(symbol):
+            spot = [str(market["symbol"]) for market in named if market["spot"]]
+            if len(named) > 1 and len(spot) != 1:
+                raise ConfigError(
+                    "several markets have this name",
+                    value=symbol,
+                    where="--symbol",
+                    remedy=f"Write {' or '.join(str(market['symbol']) for market in named)}.",
+                )
+            return spot[0] if spot else str(named[0]["symbol"])
+        near = difflib.get_close_matches(symbol.upper(), [*markets, *self._api.markets_by_id], 1)
+        raise ConfigError(
+            f"{self._market.exchange} has no such market",
+            value=symbol,
+            where="--symbol",
+            remedy=f"Did you mean {near[0]}?" if near else "Write it as the exchange does.",
+        )
+
+    def _answered(self, response: Any, *_: object, **__: object) -> None:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        self._answer = _Answer(response.status_code, headers)
+
+    def _ask(self, call: Callable[[], R]) -> R:
+        return self._retry.call(lambda: self._translated(call), where=self._where)
+
+    def _translated(self, call: Callable[[], R]) -> R:
+        """What `call` returns; ccxt's errors become transient ones or messages."""
+        import ccxt
+
+        self._answer = _Answer()
+        try:
+            return call()
+        except ccxt.BaseError as error:
+            reason, answer = _shown(error), self._answer
+            if 300 <= answer.status < 400:
+                raise self._redirected() from None
+            if answer.status in _REFUSED or not _passes(error, answer.status):
+                raise DataError(
+                    f"the exchange refuses: {reason}",
+                    where=self._where,
+                    remedy="Check --symbol, --timeframe and whether you may use this exchange.",
+                ) from None
+            date = answer.headers.get("date")
+            wait = retry_after(answer.headers.get("retry-after"), date)
+            raise TransientError(reason, wait) from None
+        except (TransientError, DataError, _RepeatedError):
+            raise
+        except _MALFORMED as error:
+            raise TransientError(f"the answer cannot be read ({type(error).__name__})") from None
+
+    def _redirected(self) -> DataError:
+        return DataError(
+            "the exchange answers with a redirect, which is not followed",
+            value=redact(self._answer.headers.get("location", ""))[:_SHOWN],
+            where=self._where,
+            remedy="If you trust that address, set data.base_url to it.",
+        )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Status (0 before one) and headers, in small letters, of the last answer."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class _RepeatedError(Exception):
+    """An answer held bars, but only from before the time that was asked for."""
+
+
+def keys_for(market: Market) -> Keys | None:
+    """The keys of an exchange; none where its address is somebody else's.
+
+    Raises:
+        ConfigError: As `find_keys`.
+    """
+    keys = find_keys(market.exchange)
+    if keys is not None and market.base_url is not None and not _LOOPBACK.match(market.base_url):
+        _log.warning("API keys stay here: data.base_url is not the exchange's own address")
+        return None
+    return keys
+
+
+def _exchange(market: Market) -> Any:
+    """The ccxt object, quiet and without private calls."""
+    try:
+        import ccxt
+    except ImportError:
+        raise ConfigError(
+            "bars of exchanges need the package ccxt",
+            where="--source ccxt",
+            remedy="Install the extra `exchange`: pip install 'ares-trainer[exchange]'.",
+        ) from None
+    if market.exchange not in ccxt.exchanges:
+        near = difflib.get_close_matches(market.exchange.lower(), ccxt.exchanges, 1)
+        raise ConfigError(
+            "ccxt knows no such exchange",
+            value=market.exchange,
+            where="--exchange",
+            remedy=f"Did you mean {near[0]}?" if near else "Its ids are lower-case: binance.",
+        )
+    options = {"enableRateLimit": True, "timeout": int(1000 * market.timeout)}
+    api = getattr(ccxt, market.exchange)(options)
+    _check_klines(api, market)
+    api.has["fetchCurrencies"] = False  # a private call on some exchanges, and no use here
+    api.enableLastJsonResponse = True
+    api.session.trust_env = True  # proxies and certificates as this machine has them
+    api.session.max_redirects = 0  # keys must not travel to another server
+    if not any(isinstance(f, RedactedRecords) for f in api.logger.filters):
+        api.logger.addFilter(RedactedRecords())
+    if market.base_url is not None:
+        api.urls["api"] = _moved(api.urls["api"], market.base_url)
+    return api
+
+
+def _passes(error: Exception, status: int) -> bool:
+    """Whether an error of ccxt may pass by itself."""
+    import ccxt
+    import requests
+
+    cut = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)
+    return (
+        isinstance(error, ccxt.OperationFailed) or isinstance(error.__cause__, cut) or status >= 500
+    )
+
+
+def _check_klines(api: Any, market: Market) -> None:
+    if api.has.get("fetchOHLCV") is not True:
+        raise ConfigError("this exchange has no bars", value=market.exchange, where="--exchange")
+    known = [name for name in TIMEFRAMES if name in (api.timeframes or {})]
+    if market.timeframe not in known:
+        raise ConfigError(
+            f"{market.exchange} has bars of {', '.join(known)}",
+            value=market.timeframe,
+            where="--timeframe",
+            remedy="Load a finer one and resample it.",
+        )
+
+
+def _moved(urls: Any, base: str) -> Any:
+    """Addresses at another server, their paths behind that server's."""
+    if isinstance(urls, dict):
+        return {name: _moved(inner, base) for name, inner in urls.items()}
+    if not isinstance(urls, str):
+        return urls
+    own, new = urlsplit(urls), urlsplit(base)
+    path = new.path.rstrip("/") + own.path
+    return urlunsplit((new.scheme, new.netloc, path, own.query, own.fragment))
+
+
+def _holds_rows(tree: object, depth: int = 0) -> bool:
+    """Whether an answer holds a list of rows somewhere."""
+    if depth > 4:
+        return False
+    if isinstance(tree, list):
+        return any(isinstance(item, list | dict) and item for item in tree)
+    return isinstance(tree, dict) and any(_holds_rows(item, depth + 1) for item in tree.values())
+
+
+def _shown(error: Exception) -> str:
+    text = " ".join(redact(str(error)).split())
+    return f"{type(error).__name__}: {text[:_SHOWN]}" if text else type(error).__name__
+
+
+def _utc(time_ms: int) -> str:
+    return f"{np.datetime64(time_ms, 'ms')}Z"

@@ -1,0 +1,177 @@
+"""Repair of a dataset that came from an exchange: what is damaged or absent is fetched again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ares.core.errors import ArtifactError, ConfigError
+from ares.market.datasets import repair_dataset
+from ares.market.exchange.download import Told, joined, origin_of, take_in
+from ares.market.exchange.retry import Retry
+from ares.market.exchange.source import MS, SOURCES, open_source
+from ares.market.exchange.spool import Spool
+from ares.market.partitions import MANIFEST, read_manifest
+from ares.market.parts import read_part
+from ares.market.raw import COLUMNS
+from ares.market.timeframe import timeframe_ns
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ares.market.exchange.download import Watch
+    from ares.market.exchange.source import Market
+    from ares.market.exchange.spool import Range
+    from ares.market.partitions import Manifest
+    from ares.store.workspace import Workspace
+
+_log = logging.getLogger("ares.market.exchange")
+
+_APART: Final = 300
+"""Gaps nearer than this many bars are asked for together: one page holds more."""
+
+
+@dataclass(frozen=True)
+class RepairResult:
+    """What a repair did.
+
+    Attributes:
+        removed: Names of the damaged files that were taken out.
+        source: Where bars were fetched from; None where nothing was.
+        before: Bars that were left after the damaged files had gone.
+        after: Bars in the dataset now.
+        revised: Bars beside the gaps that the exchange now has otherwise.
+        absent: Bars that the calendar expects, the dataset lacks and the exchange does not have.
+        changed: Whether bars were fetched that the dataset did not have.
+        path: Folder of the dataset.
+    """
+
+    removed: tuple[str, ...]
+    source: str | None
+    before: int
+    after: int
+    revised: int
+    absent: int
+    changed: bool
+    path: Path
+
+    @property
+    def filled(self) -> int:
+        """Bars that were fetched again."""
+        return max(self.after - self.before, 0)
+
+
+def repair(
+    workspace: Workspace,
+    market: Market,
+    *,
+    source: str | None = None,
+    watch: Watch | None = None,
+    retry: Retry | None = None,
+) -> RepairResult:
+    """Take damaged parts out of a dataset and fetch them again, and fill its gaps.
+
+    The ranges are written down before anything is taken out, so a repair that was killed goes on.
+    A dataset that came from files is only repaired, unless `source` says where its bars are.
+
+    Args:
+        workspace: Where the dataset lies.
+        market: Whose dataset.
+        source: "ccxt" or "dumps"; None means the one that the dataset was loaded from.
+        watch: As `load`.
+        retry: As `load`.
+
+    Raises:
+        DataError: There is no such dataset, or the exchange does not answer.
+        ConfigError: There is no such source.
+        BusyError: Another process is loading or repairing this market.
+    """
+    names = (market.symbol, market.exchange, market.timeframe)
+    folder = workspace.dataset(market.exchange, market.symbol, market.timeframe)
+    chosen = source or origin_of(folder)
+    if chosen is not None and chosen not in SOURCES:
+        raise ConfigError(f"must be one of {', '.join(SOURCES)}", value=chosen, where="--source")
+    if chosen is None:
+        removed = repair_dataset(workspace, *names)
+        bars = _bars(folder)
+        return RepairResult(removed, None, bars, bars, 0, 0, False, folder)
+    told = Told(watch)
+    with Spool(workspace, chosen, market) as spool:
+        spool.expect(_damaged(folder, market))
+        lost = spool.pending
+        gone = bool(lost) and not (folder / MANIFEST).exists()
+        removed = () if gone else repair_dataset(workspace, *names)
+        before = _bars(folder)
+        spans = joined([*lost, *_gaps(market, folder)], _apart(market))
+        if not spans:
+            return RepairResult(removed, None, before, before, 0, 0, False, folder)
+        opened = open_source(chosen, market, told.retry(retry or Retry()))
+        closed = opened.closed()
+        spans = joined([(start, min(stop, closed)) for start, stop in spans])
+        result = take_in(workspace, market, spool, opened, spans, told).result
+        spool.remove()
+    return RepairResult(
+        removed=removed,
+        source=chosen,
+        before=before,
+        after=_bars(folder),
+        revised=0 if result is None else result.replaced,
+        absent=read_manifest(folder).quality.missing_bars if (folder / MANIFEST).exists() else 0,
+        changed=result is not None and result.changed,
+        path=folder,
+    )
+
+
+def _damaged(folder: Path, market: Market) -> list[Range]:
+    """Ranges (Unix ms) of the parts that cannot be read; none where no manifest says what was."""
+    try:
+        manifest = read_manifest(folder)
+    except ArtifactError as error:
+        if (folder / MANIFEST).exists():
+            _log.warning(
+                "nothing says any more which bars there were: `ares load` fetches them anew (%s)",
+                error,
+            )
+        return []
+    found = []
+    for part in manifest.parts:
+        try:
+            read_part(folder, part, COLUMNS)
+        except ArtifactError:
+            stop = part.last // MS + timeframe_ns(market.timeframe) // MS
+            found.append((part.first // MS, stop))
+    return found
+
+
+def _gaps(market: Market, folder: Path) -> list[Range]:
+    """Ranges (Unix ms) between the bars on both sides of each gap; one part is read at a time."""
+    if not (folder / MANIFEST).exists():
+        return []
+    manifest = read_manifest(folder)
+    before = read_part(folder, manifest.gaps, ("timestamp", "missing"))["timestamp"]
+    following = [part.first for part in manifest.parts[1:]]
+    found: list[Range] = []
+    for part, next_first in zip(manifest.parts, [*following, _after_all(manifest)], strict=True):
+        here = before[(before >= part.first) & (before <= part.last)]
+        if len(here):
+            times = np.append(read_part(folder, part, COLUMNS)["timestamp"], next_first)
+            starts = (here + timeframe_ns(market.timeframe)) // MS
+            stops = times[np.searchsorted(times, here) + 1] // MS
+            found += zip(starts.tolist(), stops.tolist(), strict=True)
+    return found
+
+
+def _after_all(manifest: Manifest) -> int:
+    """A time after the last bar; no gap begins there."""
+    return manifest.parts[-1].last + 1
+
+
+def _apart(market: Market) -> int:
+    return _APART * timeframe_ns(market.timeframe) // MS
+
+
+def _bars(folder: Path) -> int:
+    return read_manifest(folder).rows if (folder / MANIFEST).exists() else 0

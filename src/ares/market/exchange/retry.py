@@ -1,0 +1,110 @@
+"""Trying again: exponential backoff with full jitter, and never before the server allows it.
+
+Jitter decides when something is asked, never what is kept of the answer.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from ares.core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+R = TypeVar("R")
+
+GO_ON: Final = "The same command goes on from where it stopped."
+
+
+class TransientError(Exception):
+    """What may pass by itself: a broken connection, an overloaded server, a cut answer.
+
+    Args:
+        reason: What happened, without secrets.
+        retry_after: Seconds that the server asked to wait.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how long.
+
+    Attributes:
+        attempts: Calls at most, the first one included.
+        base: Upper limit of the first wait in seconds; it doubles with each failure.
+        cap: Upper limit of every wait that the server did not ask for.
+        longest: A longer wait that a server asks for ends the work with an error.
+        sleep: Waits.
+        waiting: Told of each wait: seconds and why.
+    """
+
+    attempts: int = 8
+    base: float = 0.5
+    cap: float = 30.0
+    longest: float = 900.0
+    sleep: Callable[[float], object] = time.sleep
+    waiting: Callable[[float, str], object] | None = None
+
+    def call(self, call: Callable[[], R], *, where: str) -> R:
+        """What `call` returns, tried again while it raises `TransientError`.
+
+        Raises:
+            DataError: It failed `attempts` times, or the server asks for too long a wait.
+        """
+        for failures in range(1, self.attempts + 1):
+            try:
+                return call()
+            except TransientError as error:
+                if failures == self.attempts:
+                    raise DataError(
+                        f"it failed {failures} times, the last time: {error.reason}",
+                        where=where,
+                        remedy=GO_ON,
+                    ) from None
+                self._wait(failures, error, where)
+        raise AssertionError("unreachable")
+
+    def _wait(self, failures: int, error: TransientError, where: str) -> None:
+        seconds = random.uniform(0, min(self.cap, self.base * 2 ** (failures - 1)))
+        if error.retry_after is not None:
+            if error.retry_after > self.longest:
+                raise DataError(
+                    f"the server asks to wait {error.retry_after:.0f} seconds",
+                    where=where,
+                    remedy=f"Wait that long. {GO_ON}",
+                )
+            seconds += error.retry_after
+        if self.waiting is not None:
+            self.waiting(seconds, error.reason)
+        self.sleep(seconds)
+
+
+def retry_after(header: str | None, date: str | None = None) -> float | None:
+    """Seconds that a `Retry-After` header means: a number, or a date seen from the `Date` header."""
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    until, now = http_time(text), http_time(date)
+    if until is None:
+        return None
+    return max(0.0, until - (time.time() if now is None else now))
+
+
+def http_time(header: str | None) -> float | None:
+    """Unix time in seconds of an HTTP date; None where there is none."""
+    try:
+        return email.utils.parsedate_to_datetime(header or "").timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
