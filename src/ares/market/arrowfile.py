@@ -254,6 +254,8 @@ def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Ta
         values = {}
         for role in PRICES:
             column = table.column(by_name[role])
+            if pa.types.is_decimal(column.type):  # pyarrow's own cast is off in the last bits
+                column = column.cast(pa.string())
             numbers = as_array(column.cast(pa.float64()))
             if by_name[role] in decimals and pa.types.is_float32(column.type):
                 numbers = exact_of_float32(numbers, decimals[by_name[role]])

@@ -13,9 +13,9 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import DataError
-from ares.market.columns import MAX_COLUMNS, check_width
+from ares.market.columns import MAX_COLUMNS
 from ares.market.limits import check_decoded, check_rows
-from ares.market.thrift import Thrift, ThriftError
+from ares.market.thrift import LongListError, Thrift, ThriftError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 MAX_FOOTER: Final = 16 * 1024**2
 _MAGIC: Final = b"PAR1"
+_SCHEMA, _GROUPS = 2, 4
 _MAX_GROUPS: Final = 50_000
+_FREE_VALUES: Final = 500_000
+"""Values of a footer that take a second at most; more need a file that is large, too."""
+_BYTES_PER_VALUE: Final = 64
 _HEADERS: Final = (512, 1 << 16, 1 << 22)
 """Bytes to read for the header of a page: statistics of long text make some of them long."""
 _INDEX_PAGE, _DICTIONARY_PAGE = 1, 2
@@ -78,22 +82,21 @@ class ParquetCheck:
             file.seek(self._size - 8 - length)
             data = file.read(length)
         self._end = self._size - 8 - length
+        reader = Thrift(
+            data,
+            most_values=_FREE_VALUES + self._size // _BYTES_PER_VALUE,
+            longest={_SCHEMA: 4 * MAX_COLUMNS, _GROUPS: _MAX_GROUPS},
+        )
         try:
-            footer = Thrift(data).struct()
-            self._read(footer)
+            self._read(reader.struct())
+        except LongListError as error:
+            raise self._too_long(error) from None
         except (ThriftError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise self._damaged(f"its footer is no metadata ({error})") from None
 
     def _read(self, footer: dict[int, Any]) -> None:
-        self._leaves = self._flat_schema(footer[2])
-        groups = footer[4]
-        if len(groups) > _MAX_GROUPS:
-            raise DataError(
-                f"a file of bars may have {_MAX_GROUPS} row groups",
-                where=self._where,
-                value=len(groups),
-                remedy="Write it again with larger row groups.",
-            )
+        self._leaves = self._flat_schema(footer[_SCHEMA])
+        groups = footer[_GROUPS]
         check_rows(footer[3], self._size, self._where)
         if sum(group[3] for group in groups) != footer[3]:
             raise self._damaged("its rows do not add up")
@@ -104,7 +107,6 @@ class ParquetCheck:
 
     def _flat_schema(self, elements: list[dict[int, Any]]) -> list[tuple[str, bool]]:
         """Top-level name of each leaf column, and whether it stands for itself."""
-        check_width(len(elements) - 1 if len(elements) > 4 * MAX_COLUMNS else 0, self._where)
         leaves: list[tuple[str, bool]] = []
         inner = 0  # elements of the current top-level column that are still to come
         name = ""
@@ -188,6 +190,20 @@ class ParquetCheck:
         if counts[1] < 0:
             raise ThriftError("a negative count")
         return header[1], counts[1], header[3], header[2], start + reader.at
+
+    def _too_long(self, error: LongListError) -> DataError:
+        if error.field == _SCHEMA:
+            return DataError(
+                f"a file of bars may have at most {MAX_COLUMNS} columns",
+                where=self._where,
+                value=error.size - 1,
+            )
+        return DataError(
+            f"a file of bars may have {_MAX_GROUPS} row groups",
+            where=self._where,
+            value=error.size,
+            remedy="Write it again with larger row groups.",
+        )
 
     def _damaged(self, problem: str) -> DataError:
         return DataError(

@@ -24,7 +24,7 @@ MAX_LINE: Final = 64 * 1024
 MAX_BYTES: Final = 8 * 1024**3
 MAX_RATIO: Final = 100
 """Bytes of text per byte of a gzip file. Real bars reach 5, constant ones 14."""
-FREE_BYTES: Final = 64 * 1024**2
+FREE_BYTES: Final = 32 * 1024**2
 """Decompressed sizes up to this one are harmless whatever the ratio."""
 STEP: Final = 1024**2
 _RAW_STEP: Final = 128 * 1024

@@ -15,20 +15,43 @@ _STOP, _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _M
     13
 )
 _MAX_DEPTH: Final = 32
-_MOST_VALUES: Final = 4_000_000
 
 
 class ThriftError(ValueError):
     """The bytes are no struct, or one that is too large."""
 
 
-class Thrift:
-    """Reads structs from `data`, from position `at` on, which it moves behind them."""
+class LongListError(ThriftError):
+    """A list of the outermost struct is longer than allowed."""
 
-    def __init__(self, data: bytes, at: int = 0) -> None:
+    def __init__(self, field: int, size: int) -> None:
+        super().__init__(f"the list of field {field} has {size} elements")
+        self.field = field
+        self.size = size
+
+
+class Thrift:
+    """Reads structs from `data`, from position `at` on, which it moves behind them.
+
+    Args:
+        data: The bytes.
+        at: Where the struct begins.
+        most_values: Values of all structs together that it may hold.
+        longest: Lengths that lists in these fields of the outermost struct may have.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        at: int = 0,
+        *,
+        most_values: int = 10_000,
+        longest: dict[int, int] | None = None,
+    ) -> None:
         self.data = data
         self.at = at
-        self._values = 0
+        self._left = most_values
+        self._longest = longest or {}
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """One struct: field number to bool, int, float, bytes, list or struct.
@@ -49,11 +72,21 @@ class Thrift:
             if kind in (_TRUE, _FALSE):
                 found[number] = kind == _TRUE
             else:
+                if depth == 0 and number in self._longest and kind == _LIST:
+                    self._check_length(number)
                 found[number] = self._value(kind, depth)
 
+    def _check_length(self, field: int) -> None:
+        at = self.at
+        size = self._byte() >> 4
+        size = self._varint() if size == 15 else size
+        self.at = at
+        if size > self._longest[field]:
+            raise LongListError(field, size)
+
     def _value(self, kind: int, depth: int) -> Any:
-        self._values += 1
-        if self._values > _MOST_VALUES:
+        self._left -= 1
+        if self._left < 0:
             raise ThriftError("there are too many values")
         if kind in (_I16, _I32, _I64):
             return self._zigzag()
