@@ -23,12 +23,12 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import naive_files
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather as pf
 import pyarrow.parquet as pq
 
+import naive_files
 from ares.core.errors import AresError
 from ares.market.datasets import import_files, load_dataset
 from ares.market.files import check_file, load_bars
@@ -44,7 +44,7 @@ TOKENS = [
     "0x10", "1_000", "1,5", '"1"', '"', '"1', "''", "null", "NULL", "None", "N/A", "#N/A", "=1+1", "+5",
     "5.", ".5", "1e", "e5", "--5", "1 2", "\u0661", "\u00a05", "9" * 25, "9223372036854775807", "1e18",
     "-9223372036854775808", "2020-01-01", "2020-02-30", "2020-01-01T00:00:00Z", "2020-01-01 24:00:00",
-    "2020-01-01T00:00:60", "20200101", "1.5e9", "1600000000.5", "true", "<script>", "=HYPERLINK(\"x\")",
+    "2020-01-01T00:00:60", "20200101", "1.5e9", "1600000000.5", "true", "<script>", '=HYPERLINK("x")',
     "\x1b[2J", "{{title}}", "\ufeff", "\ud7ff", "0" * 400 + "1", "1" + "0" * 400, "0." + "0" * 400 + "1",
     "2.2250738585072011e-308", "179769313486231580793e289", "5e-324", "0.1", "100000000000000016777215",
 ]  # fmt: skip
@@ -68,27 +68,65 @@ def corpus(shared):
 def synthetic():
     step = 60 * np.arange(40)
     close = np.round(10 + np.sin(step), 3)
-    price = {"open": close, "high": close + 0.5, "low": close - 0.5, "close": close, "volume": close}
+    price = {
+        "open": close,
+        "high": close + 0.5,
+        "low": close - 0.5,
+        "close": close,
+        "volume": close,
+    }
     made = []
     seconds = 1_600_000_020 + step
     iso = [str(t) for t in seconds.astype("datetime64[s]")]
-    for times in (seconds, seconds * 1000, [t + "Z" for t in iso], [t + "+02:00" for t in iso], iso, seconds + 0.0):
+    for times in (
+        seconds,
+        seconds * 1000,
+        [t + "Z" for t in iso],
+        [t + "+02:00" for t in iso],
+        iso,
+        seconds + 0.0,
+    ):
         for separator, end in ((",", "\n"), (";", "\r\n"), ("\t", "\r")):
             made.append(("csv", _text(times, price, COLUMNS, separator, end), None))
     plain = _text(seconds, price, COLUMNS, ",", "\n")
     made.append(("csv", b"\xef\xbb\xbf" + plain, None))
-    made.append(("csv", b"\n".join(b'"' + b'","'.join(r.split(b",")) + b'"' for r in plain.splitlines()), None))
+    made.append(
+        (
+            "csv",
+            b"\n".join(b'"' + b'","'.join(r.split(b",")) + b'"' for r in plain.splitlines()),
+            None,
+        )
+    )
     made.append(("csv", plain.split(b"\n", 1)[1], None))
     made.append(("csv", b"\n".join(b'"x, y",' + line for line in plain.splitlines()) + b"\n", None))
-    made.append(("csv", b"\n".join(line + b",1,2,3,4,5,6" for line in plain.splitlines()[1:]), None))
+    made.append(
+        ("csv", b"\n".join(line + b",1,2,3,4,5,6" for line in plain.splitlines()[1:]), None)
+    )
     made.append(("gz", gzip.compress(plain, mtime=0), None))
-    made.append(("gz", gzip.compress(plain[:99], mtime=0) + gzip.compress(plain[99:], mtime=0), None))
-    for times in (seconds, seconds.astype("datetime64[s]"), seconds * 1000, pa.array(iso), pa.array([t + "Z" for t in iso])):
+    made.append(
+        ("gz", gzip.compress(plain[:99], mtime=0) + gzip.compress(plain[99:], mtime=0), None)
+    )
+    for times in (
+        seconds,
+        seconds.astype("datetime64[s]"),
+        seconds * 1000,
+        pa.array(iso),
+        pa.array([t + "Z" for t in iso]),
+    ):
         table = pa.table({"timestamp": times, **price, "spare": pa.array(["x"] * 40)})
-        for options in ({}, {"compression": "zstd"}, {"use_dictionary": False, "compression": "none"}, {"data_page_version": "2.0", "row_group_size": 7}):
-            made.append(("parquet", _parquet(table, **options), None))
-        for options in ({}, {"compression": "zstd"}, {"compression": "uncompressed", "chunksize": 9}):
-            made.append(("feather", _feather(table, **options), None))
+        for options in (
+            {},
+            {"compression": "zstd"},
+            {"use_dictionary": False, "compression": "none"},
+            {"data_page_version": "2.0", "row_group_size": 7},
+        ):
+            made += [("parquet", _parquet(table, **options), None)]
+        for options in (
+            {},
+            {"compression": "zstd"},
+            {"compression": "uncompressed", "chunksize": 9},
+        ):
+            made += [("feather", _feather(table, **options), None)]
     return made
 
 
@@ -180,7 +218,9 @@ def _spelling(data, draw):
 
 def _table(data, kind, draw):
     """The table inside with cells, rows, names or types changed, written with other options."""
-    table = pq.read_table(io.BytesIO(data)) if kind == "parquet" else pf.read_table(io.BytesIO(data))
+    table = (
+        pq.read_table(io.BytesIO(data)) if kind == "parquet" else pf.read_table(io.BytesIO(data))
+    )
     for _ in range(draw.randint(1, 3)):
         place = draw.randrange(table.num_columns)
         name, column = table.column_names[place], table.column(place)
@@ -201,12 +241,16 @@ def _table(data, kind, draw):
                 table = pa.concat_tables([table, table.slice(draw.randrange(table.num_rows), 3)])
             case "rename":
                 names = list(table.column_names)
-                names[place] = draw.choice(["Open", "c", "=1+1", "<script>", "a.b", "Open Time", ""])
+                names[place] = draw.choice(
+                    ["Open", "c", "=1+1", "<script>", "a.b", "Open Time", ""]
+                )
                 table = table.rename_columns(names)
             case "type":
                 kinds = [pa.float32(), pa.int64(), pa.float16(), pa.string(), pa.large_string(), pa.int32(), pa.bool_(), pa.decimal128(38, 9), pa.timestamp("us"), pa.timestamp("ns", "Asia/Tokyo"), pa.date32(), pa.dictionary(pa.int32(), pa.string())]  # fmt: skip
                 with contextlib.suppress(pa.ArrowException):
-                    table = table.set_column(place, name, column.cast(draw.choice(kinds), safe=False))
+                    table = table.set_column(
+                        place, name, column.cast(draw.choice(kinds), safe=False)
+                    )
             case "order":
                 order = list(range(table.num_columns))
                 draw.shuffle(order)
@@ -217,8 +261,16 @@ def _table(data, kind, draw):
                     break
     try:
         if kind == "parquet":
-            return _parquet(table, row_group_size=draw.choice([3, 1000]), compression=draw.choice(["snappy", "zstd", "gzip", "lz4", "none"]))
-        return _feather(table, compression=draw.choice(["lz4", "zstd", "uncompressed"]), chunksize=draw.choice([3, 1000]))
+            return _parquet(
+                table,
+                row_group_size=draw.choice([3, 1000]),
+                compression=draw.choice(["snappy", "zstd", "gzip", "lz4", "none"]),
+            )
+        return _feather(
+            table,
+            compression=draw.choice(["lz4", "zstd", "uncompressed"]),
+            chunksize=draw.choice([3, 1000]),
+        )
     except pa.ArrowException:
         return data
 
@@ -246,7 +298,9 @@ def _columns(data, draw):
 
 
 def same(a, b):
-    return a == b or (a != a and b != b)
+    return a == b or (
+        isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
+    )
 
 
 def rows_of(frame):
@@ -259,9 +313,19 @@ def naive(path, kind, declared):
     """Rows by the naive reader of whatever the file has become."""
     data = path.read_bytes()
     if data[:4] == b"PAR1":
-        return naive_files.arrow_rows(pq.read_table(io.BytesIO(data)))
+        file = pq.ParquetFile(io.BytesIO(data))
+        return naive_files.arrow_rows(
+            file.schema_arrow.names, lambda names: file.read(columns=names)
+        )
     if data[:6] == b"ARROW1":
-        return naive_files.arrow_rows(pa.ipc.open_file(data).read_all())
+        names = pa.ipc.open_file(data).schema.names
+
+        def read(wanted):
+            fields = [names.index(name) for name in wanted]
+            options = pa.ipc.IpcReadOptions(included_fields=sorted(fields))
+            return pa.ipc.open_file(data, options=options).read_all()
+
+        return naive_files.arrow_rows(names, read)
     return naive_files.text_rows(data, declared) if kind in {"csv", "gz"} else None
 
 
@@ -270,8 +334,8 @@ def refused(read):
     try:
         return read()
     except AresError as error:
-        assert "\n" not in str(error), "an error of several lines"
-        assert error.exit_code in {1, 2}
+        if not str(error).isprintable() or error.exit_code != 2:
+            raise RuntimeError("an error that is not clear") from error
         return error
 
 
@@ -322,11 +386,13 @@ def _assert_bars(bars, expected):
 def main():
     output, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     files = corpus(Path(sys.argv[4]) if len(sys.argv) > 4 else None)
-    by_kind = {kind: [f for f in files if f[0] == kind] for kind in ("csv", "gz", "parquet", "feather")}
+    by_kind = {
+        kind: [f for f in files if f[0] == kind] for kind in ("csv", "gz", "parquet", "feather")
+    }
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
     memory = Path("/dev/shm")  # a flush to a disk is what most of a case would take
     folder = Path(tempfile.mkdtemp(prefix="ares-fuzz-", dir=memory if memory.is_dir() else None))
-    with open(output, "a") as log, contextlib.suppress(KeyboardInterrupt):
+    with Path(output).open("a") as log, contextlib.suppress(KeyboardInterrupt):
         for case in range(first, first + count):
             draw = random.Random(case)
             kind = draw.choice(["csv", "csv", "csv", "gz", "parquet", "parquet", "feather"])

@@ -153,7 +153,9 @@ def constant(rows):
     """Six columns of one value, `rows` long, without the memory of them."""
     zero = pa.array(np.zeros(rows, dtype=np.int8))
     price = pa.DictionaryArray.from_arrays(zero, pa.array([5.0])).cast(pa.float64())
-    return pa.table({"timestamp": pa.array(np.full(rows, START)), **dict.fromkeys(ROLES[1:], price)})
+    return pa.table(
+        {"timestamp": pa.array(np.full(rows, START)), **dict.fromkeys(ROLES[1:], price)}
+    )
 
 
 def zstd_bomb():
@@ -322,11 +324,19 @@ HOSTILE = {
     "csv: UTF-32": _csv(lambda: (HEADER + rows(5)).decode().encode("utf-32")),
     "csv: Latin-1 header": _csv(lambda: "é,open,high,low,close,volume\n".encode("latin-1")),
     "csv: 1e999": _csv(lambda: HEADER + rows(5) + b"1600000320,1e999,1e999,1,1,1\n"),
-    "csv: a quote that never closes": _csv(lambda: HEADER + rows(5) + b'"1600000320,' + rows(90_000)),
-    "csv: a quoted cell over two lines": _csv(lambda: HEADER + rows(5) + b'1600000320,"1\n",2,1,1,1\n'),
-    "csv: a decimal of 60,000 digits": _csv(lambda: HEADER + b"1600000320," + b"9" * 60_000 + b",1,1,1,1\n"),
+    "csv: a quote that never closes": _csv(
+        lambda: HEADER + rows(5) + b'"1600000320,' + rows(90_000)
+    ),
+    "csv: a quoted cell over two lines": _csv(
+        lambda: HEADER + rows(5) + b'1600000320,"1\n",2,1,1,1\n'
+    ),
+    "csv: a decimal of 60,000 digits": _csv(
+        lambda: HEADER + b"1600000320," + b"9" * 60_000 + b",1,1,1,1\n"
+    ),
     "csv: a time of 60,000 digits": _csv(lambda: HEADER + b"9" * 60_000 + b",1,1,1,1,1\n"),
-    "csv: an exponent of many digits": _csv(lambda: HEADER + rows(5) + b"1600000320,1e" + b"9" * 5_000 + b",1,1,1,1\n"),
+    "csv: an exponent of many digits": _csv(
+        lambda: HEADER + rows(5) + b"1600000320,1e" + b"9" * 5_000 + b",1,1,1,1\n"
+    ),
     "gzip: bomb": _csv(lambda: zeros(2 << 30), "bars.csv.gz"),
     "gzip: bomb of lines": _csv(
         lambda: gzip.compress(HEADER + (ROW % START) * 4_000_000, 9), "bars.csv.gz"
@@ -336,7 +346,9 @@ HOSTILE = {
     "gzip: a million empty members": _csv(
         lambda: gzip.compress(HEADER) + gzip.compress(b"", mtime=0) * 1_000_000, "bars.csv.gz"
     ),
-    "gzip: gzip in gzip": _csv(lambda: gzip.compress(gzip.compress(HEADER + rows(9))), "bars.csv.gz"),
+    "gzip: gzip in gzip": _csv(
+        lambda: gzip.compress(gzip.compress(HEADER + rows(9))), "bars.csv.gz"
+    ),
     "gzip: no end": _csv(lambda: gzip.compress(HEADER + rows(9))[:-4], "bars.csv.gz"),
     "zip with a traversing member": _csv(zipped, "bars.zip"),
     "zip named csv": _csv(zipped),

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow.compute  # noqa: F401  # imported before the fork: it is no part of the measure
+import pyarrow.compute  # imported before the fork: it is no part of the measure
 import pyarrow.csv
 import pyarrow.parquet  # noqa: F401
 

@@ -11,6 +11,7 @@ import csv
 import datetime as dt
 import gzip
 import io
+import itertools
 import math
 import re
 from decimal import Decimal
@@ -112,7 +113,9 @@ def _times(cells):
 def epoch(value):
     """ns of a number of s, ms, us or ns; a fraction counts to the microsecond."""
     size = abs(value)
-    unit = next((u for u, top in ((10**9, 10**11), (10**6, 10**14), (10**3, 10**17)) if size < top), 1)
+    unit = next(
+        (u for u, top in ((10**9, 10**11), (10**6, 10**14), (10**3, 10**17)) if size < top), 1
+    )
     exact = Decimal(value) * unit
     if exact == exact.to_integral_value():
         return int(exact)
@@ -122,6 +125,8 @@ def epoch(value):
 def _date(cell, zoned):
     found = DATE.fullmatch(cell)
     if not found or (found[8] is not None) != zoned:
+        return None
+    if found[6] and cell[11 : found.end(6)].count(":") == 1:  # 12:3456 is neither form of ISO 8601
         return None
     year, month, day, hour, minute, second = (int(found[n] or 0) for n in range(1, 7))
     try:
@@ -139,16 +144,16 @@ def _date(cell, zoned):
     return total if abs(total) < 2**63 else None
 
 
-def arrow_rows(table):
-    """Rows of a pyarrow table that was read without any of Ares."""
-    names = {re.sub("[ .-]", "_", n.strip("<>").strip().lower()): n for n in reversed(table.column_names)}
-    names.setdefault("timestamp", names.get("__index_level_0__"))
+def arrow_rows(names, read):
+    """Rows of a file that pyarrow reads without any of Ares: `read` makes a table of some columns."""
+    plain = {re.sub("[ .-]", "_", n.strip("<>").strip().lower()): n for n in reversed(names)}
+    used = [next((plain[n] for n in NAMES[r].split() if n in plain), None) for r in ROLES]
+    if None in used:
+        return None
+    table = read(used)
     columns = []
-    for role in ROLES:
-        found = next((names[n] for n in NAMES[role].split() if n in names and names[n]), None)
-        if found is None:
-            return None
-        column = table.column(found)
+    for role, name in zip(ROLES, used, strict=True):
+        column = table.column(name)
         if role == "timestamp":
             columns.append(_arrow_times(column))
         else:
@@ -163,11 +168,13 @@ def _arrow_times(column):
         scale = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[column.type.unit]
         return [None if v is None else v * scale for v in column.cast(pa.int64()).to_pylist()]
     if pa.types.is_date32(column.type):
-        return [None if v is None else v * 86_400 * 10**9 for v in column.cast(pa.int32()).to_pylist()]
+        return [
+            None if v is None else v * 86_400 * 10**9 for v in column.cast(pa.int32()).to_pylist()
+        ]
     cells = column.to_pylist()
     if cells and isinstance(next((c for c in cells if c is not None), None), str):
         return _times(["" if c is None else c for c in cells])
-    return [None if v is None or v != v else epoch(Decimal(v)) for v in cells]
+    return [None if v is None or math.isnan(v) else epoch(Decimal(v)) for v in cells]
 
 
 def door(rows):
@@ -188,6 +195,6 @@ def counts(rows):
     return {
         "rows": len(rows),
         "duplicates": len(times) - len(set(times)),
-        "out_of_order": sum(b < a for a, b in zip(times, times[1:], strict=False)),
+        "out_of_order": sum(b < a for a, b in itertools.pairwise(times)),
         "impossible": sum(door([row]) is None for row in rows),
     }

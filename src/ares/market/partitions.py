@@ -10,6 +10,7 @@ files until the new manifest has replaced it; what no manifest names is swept by
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -33,7 +34,7 @@ from ares.store.atomic import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -154,10 +155,11 @@ def read_manifest(folder: Path) -> Manifest:
         ArtifactError: Missing, damaged, or of another schema.
     """
     path = folder / MANIFEST
-    tree = read_json(path, max_bytes=_MAX_MANIFEST)
+    with _naming_repair():
+        tree = read_json(path, max_bytes=_MAX_MANIFEST)
     try:
         if not isinstance(tree, dict) or tree["format"] != "ares bars":
-            raise ArtifactError("this is no manifest of bars", where=str(path))
+            raise ArtifactError("this is no manifest of bars", where=str(path), remedy=_REMEDY)
         if tree["schema"] != SCHEMA:
             raise ArtifactError(
                 f"only schema {SCHEMA} is read",
@@ -231,6 +233,17 @@ def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
     return _joined([_read_table(folder, part, names)], names)
 
 
+@contextlib.contextmanager
+def _naming_repair() -> Iterator[None]:
+    """Errors of the store, with the remedy that there is for bars."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise ArtifactError(
+            error.rule, value=error.value, where=error.where, remedy=_REMEDY
+        ) from error
+
+
 def _joined(tables: Sequence[pa.Table], names: Sequence[str]) -> dict[str, Any]:
     """Columns of several tables, each copied once; a single chunk is not copied at all."""
     chunks = {name: [c.to_numpy() for t in tables for c in t.column(name).chunks] for name in names}
@@ -248,7 +261,8 @@ def _read_table(folder: Path, part: Part, names: Sequence[str]) -> pa.Table:
     path = folder / part.file
     if "/" in part.file or part.file.startswith("."):
         raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
-    data = read_checked(path, sha256=part.sha256, size=part.size)
+    with _naming_repair():
+        data = read_checked(path, sha256=part.sha256, size=part.size)
     try:
         table = pq.read_table(pa.BufferReader(data), columns=list(names)).select(names)
     except (pa.ArrowException, OSError, KeyError) as error:
