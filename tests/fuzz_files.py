@@ -204,7 +204,7 @@ def _spelling(data, draw):
     cells = lines[row].split(b",")
     place = draw.randrange(len(cells))
     cell = cells[place]
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError):
         value = float(cell)
         choices = [
             b" %s" % cell, b"%s " % cell, b"\t%s" % cell, b'"%s"' % cell, b'" %s"' % cell, b"+%s" % cell,

@@ -54,14 +54,14 @@ class AresError(Exception):
                 shown = shown[:_MAX_VALUE_LENGTH] + "..."
             parts.append(f"got {shown}")
         text = "; ".join(parts)
-        return _one_line(f"{text}. {self.remedy}" if self.remedy else text)
+        return one_line(f"{text}. {self.remedy}" if self.remedy else text)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders; keyword-only arguments need help.
         return (_rebuild, (type(self), self.rule, self.value, self.where, self.remedy))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """`text` on one line that drives no terminal, whatever files and columns are called."""
     if text.isprintable():
         return text

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from ares.core.errors import DataError
+from ares.core.errors import DataError, one_line
 from ares.market.arrowfile import read_feather, read_parquet
 from ares.market.bars import check_bars
 from ares.market.columns import declared_columns
@@ -233,7 +233,7 @@ def _read(path: Paths, columns: Columns | None) -> tuple[RawBars, tuple[str, ...
     tables = [read_table(file, columns=columns) for file in source_files(path)]
     parts = [table.raw() for table in tables]
     parts.sort(key=_first_time)
-    notes = dict.fromkeys(f"{t.where}: {note}" for t in tables for note in t.notes)
+    notes = dict.fromkeys(one_line(f"{t.where}: {note}") for t in tables for note in t.notes)
     return RawBars.concat(parts), tuple(notes)
 
 
