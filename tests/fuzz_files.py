@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import traceback
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +390,7 @@ def main():
     by_kind = {
         kind: [f for f in files if f[0] == kind] for kind in ("csv", "gz", "parquet", "feather")
     }
+    warnings.simplefilter("error")
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
     memory = Path("/dev/shm")  # a flush to a disk is what most of a case would take
     folder = Path(tempfile.mkdtemp(prefix="ares-fuzz-", dir=memory if memory.is_dir() else None))

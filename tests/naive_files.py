@@ -174,7 +174,7 @@ def _arrow_times(column):
     cells = column.to_pylist()
     if cells and isinstance(next((c for c in cells if c is not None), None), str):
         return _times(["" if c is None else c for c in cells])
-    return [None if v is None or math.isnan(v) else epoch(Decimal(v)) for v in cells]
+    return [None if v is None or not math.isfinite(v) else epoch(Decimal(v)) for v in cells]
 
 
 def door(rows):

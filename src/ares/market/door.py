@@ -367,6 +367,7 @@ def decimal_step(columns: Sequence[Float64Array]) -> float:
 
 
 def _on_step(column: Float64Array, scale: float) -> bool:
-    units = np.rint(column * scale)
+    with np.errstate(over="ignore"):  # the largest floats are whole numbers of no step
+        units = np.rint(column * scale)
     close = np.abs(units / scale - column) <= _ROUNDING * column
     return bool((close & (units < _MOST_UNITS)).all())
