@@ -192,7 +192,8 @@ def _judge_prints(raw: RawBars, rows: Int64Array, rules: DoorRules, notes: _Note
 
     def worst(k: int) -> tuple[str, float]:
         prices = {name: float(column[k]) for name, column in zip(PRICES, columns[1:], strict=True)}
-        name = max(prices, key=lambda n: abs(np.log(prices[n] / reference[k])))
+        with np.errstate(all="ignore"):  # the smallest and largest floats
+            name = max(prices, key=lambda n: abs(np.log(prices[n] / reference[k])))
         return name, prices[name]
 
     def describe(k: int) -> str:
