@@ -107,7 +107,7 @@ def _times(cells):
     whole = re.fullmatch(r"[+-]?\d{1,18}", first, re.ASCII) is not None
     pattern = re.compile(r"[+-]?\d{1,18}", re.ASCII) if whole else NUMBER
     values = [Decimal(c) if pattern.fullmatch(c) else None for c in cells]
-    return [None if v is None else epoch(v) for v in values]
+    return [None if v is None or math.isinf(float(v)) else epoch(v) for v in values]
 
 
 def epoch(value):
