@@ -54,11 +54,18 @@ class AresError(Exception):
                 shown = shown[:_MAX_VALUE_LENGTH] + "..."
             parts.append(f"got {shown}")
         text = "; ".join(parts)
-        return f"{text}. {self.remedy}" if self.remedy else text
+        return one_line(f"{text}. {self.remedy}" if self.remedy else text)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders; keyword-only arguments need help.
         return (_rebuild, (type(self), self.rule, self.value, self.where, self.remedy))
+
+
+def one_line(text: str) -> str:
+    """`text` on one line that drives no terminal, whatever files and columns are called."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _rebuild(cls: type[AresError], rule: str, value: object, where: str, remedy: str) -> AresError:

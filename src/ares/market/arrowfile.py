@@ -19,12 +19,15 @@ from ares.market.columns import (
     named_layout,
 )
 from ares.market.frames import exact_of_float32
+from ares.market.ipccheck import check_feather
+from ares.market.limits import MAX_STAMP, check_decoded, check_rows
+from ares.market.parquetcheck import MAX_FOOTER, ParquetCheck
 from ares.market.raw import NO_TIME
 from ares.market.table import ZONED, Table, as_array, guarded
 from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -32,19 +35,10 @@ if TYPE_CHECKING:
     Batches: TypeAlias = Iterator[tuple[pa.RecordBatch, pa.Schema, Layout]]
 
 
-MAX_ROWS: Final = 200_000_000
-MAX_RATIO: Final = 200
-FREE_BYTES: Final = 64 * 1024**2
-"""Decoded sizes up to this one are harmless whatever the ratio."""
-MAX_FOOTER: Final = 16 * 1024**2
 DECIMALS_KEY: Final = b"ares.decimals"
 """Schema metadata: JSON object, column name to the decimals its float32 values stand for."""
 
-_ROW_BYTES: Final = 8 * len(ROLES)
 _BATCH: Final = 1 << 16
-_PARQUET: Final = b"PAR1"
-_ARROW: Final = b"ARROW1"
-_OLD_FEATHER: Final = b"FEA1"
 
 
 def read_parquet(path: Path, *, columns: tuple[str, ...] | None = None) -> Table:
@@ -86,21 +80,42 @@ def stream_feather(path: Path, *, columns: tuple[str, ...] | None = None) -> Ite
 
 
 def _parquet_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
     where = str(path)
     with guarded(where):
-        check_parquet_frame(path, where)
-        with pq.ParquetFile(
-            path, thrift_string_size_limit=MAX_FOOTER, thrift_container_size_limit=1_000_000
-        ) as file:
-            check_width(file.metadata.num_columns, where)
-            check_footer(file.metadata, path.stat().st_size, where)
+        check = ParquetCheck(path, where)
+        with _opened(path) as file:
             schema = file.schema_arrow
             layout = _layout(schema, columns, where)
-            names = [schema.names[position] for position in layout.positions]
+        names = [schema.names[position] for position in layout.positions]
+        check.check_pages(names)
+        stamps = schema.field(layout.position("timestamp"))
+        texts = [stamps.name] if _is_text(stamps.type) else []
+        with _opened(path, texts) as file:
             for batch in file.iter_batches(batch_size=_BATCH, columns=names):
-                yield batch, schema, layout
+                if not texts:
+                    yield batch, schema, layout
+                    continue
+                column = _short_texts(batch.column(stamps.name), where)
+                index = batch.schema.get_field_index(stamps.name)
+                field = pa.field(stamps.name, column.type)
+                yield batch.set_column(index, field, column), schema, layout
+
+
+def _opened(path: Path, texts: Sequence[str] = ()) -> Any:
+    """The file as pyarrow reads it; the columns `texts` as dictionaries.
+
+    Its column chunks are not asked for: pyarrow 26 aborts the process where their statistics lie.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(
+        path,
+        read_dictionary=list(texts) or None,
+        thrift_string_size_limit=MAX_FOOTER,
+        thrift_container_size_limit=1_000_000,
+    )
 
 
 def _feather_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
@@ -108,19 +123,14 @@ def _feather_batches(path: Path, columns: tuple[str, ...] | None) -> Batches:
 
     where = str(path)
     with guarded(where), path.open("rb") as file:
-        _check_feather_frame(file.read(8), where)
+        check_feather(path, where)
         schema = pa.ipc.open_file(file).schema
         layout = _layout(schema, columns, where)
         options = pa.ipc.IpcReadOptions(included_fields=sorted(layout.positions))
-        cap = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
-        rows = 0
         reader = pa.ipc.open_file(file, options=options)
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
             batch.validate(full=True)
-            rows += batch.num_rows
-            if rows > MAX_ROWS or rows * _ROW_BYTES > cap:
-                raise DataError(f"a compressed file may expand {MAX_RATIO}-fold", where=where)
             yield batch, schema, layout
 
 
@@ -149,26 +159,12 @@ def _tables(batches: Batches, where: str) -> Iterator[Table]:
 
 
 def check_parquet_frame(path: Path, where: str) -> None:
-    """Check the magic bytes at both ends, and that the footer fits between them.
+    """Check the frame, the footer and the pages of all columns of any Parquet file.
 
     Raises:
-        DataError: It is empty, cut, or no Parquet file.
+        DataError: It is empty, cut, no Parquet file, or would decode to too much.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size == 0:
-            raise DataError("the file is empty", where=where)
-        if file.read(4) != _PARQUET:
-            raise DataError("this is no Parquet file", where=where)
-        file.seek(max(0, size - 8))
-        tail = file.read(8)
-    footer = int.from_bytes(tail[:4], "little")
-    if size < 12 or tail[4:] != _PARQUET or footer > min(size - 12, MAX_FOOTER):
-        raise DataError(
-            "the Parquet file has no valid footer",
-            where=where,
-            remedy="The file is truncated; fetch it again.",
-        )
+    ParquetCheck(path, where).check_pages()
 
 
 def check_footer(metadata: Any, size: int, where: str) -> None:
@@ -177,10 +173,7 @@ def check_footer(metadata: Any, size: int, where: str) -> None:
     Raises:
         DataError: More rows, or more decoded bytes per byte of the file, than is sane.
     """
-    rows = metadata.num_rows
-    if not 0 <= rows <= MAX_ROWS:
-        raise DataError(f"a file of bars may have {MAX_ROWS} rows", where=where, value=rows)
-    decoded = rows * _ROW_BYTES
+    check_rows(metadata.num_rows, size, where)
     counted = unpacked = 0
     for group in range(metadata.num_row_groups):
         # Its columns are not asked: pyarrow 26 aborts the process where their statistics lie.
@@ -189,26 +182,9 @@ def check_footer(metadata: Any, size: int, where: str) -> None:
         if block.num_rows < 0 or block.total_byte_size < 0:
             raise DataError("the Parquet footer contradicts itself", where=where)
         unpacked += block.total_byte_size
-    decoded = max(decoded, unpacked)
-    if counted != rows:
+    if counted != metadata.num_rows:
         raise DataError("the Parquet footer contradicts itself on its rows", where=where)
-    if decoded > max(FREE_BYTES, MAX_RATIO * size):
-        raise DataError(
-            f"a compressed file may expand {MAX_RATIO}-fold",
-            where=where,
-            value=f"{size} bytes that decode to {decoded}",
-        )
-
-
-def _check_feather_frame(head: bytes, where: str) -> None:
-    if not head:
-        raise DataError("the file is empty", where=where)
-    if head.startswith(_OLD_FEATHER):
-        raise DataError(
-            "Feather version 1 is not read", where=where, remedy="Write it again as version 2."
-        )
-    if not head.startswith(_ARROW):
-        raise DataError("this is no Feather file", where=where)
+    check_decoded(unpacked, size, where)
 
 
 def _layout(schema: pa.Schema, columns: tuple[str, ...] | None, where: str) -> Layout:
@@ -232,8 +208,8 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...] | None, where: str) -> L
         if not _is_plain(field.type, role) or schema.names.count(field.name) > 1:
             raise DataError(
                 "a column of bars must hold plain numbers, or times for the timestamp",
-                where=f"{where}, column {layout.names[position]}",
-                value=str(field.type),
+                where=f"{where}, column {role}",
+                value=str(field.type)[:80],
             )
     stamps = schema.field(layout.position("timestamp")).type
     if layout.clock is not None and pa.types.is_date(stamps):
@@ -247,13 +223,28 @@ def _is_plain(kind: pa.DataType, role: str) -> bool:
     if bool(pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return True
     if role == "timestamp":
-        return bool(
-            pa.types.is_timestamp(kind)
-            or pa.types.is_date(kind)
-            or pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-        )
+        return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or _is_text(kind))
     return bool(pa.types.is_decimal(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _short_texts(column: pa.Array, where: str) -> pa.Array:
+    """Texts of a column read as a dictionary: a few long ones could fill any memory."""
+    import pyarrow.compute as pc
+
+    longest = pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+    if longest > MAX_STAMP:
+        raise DataError(
+            f"a timestamp may have {MAX_STAMP} characters",
+            where=f"{where}, column timestamp",
+            value=f"{longest} characters",
+        )
+    return column.dictionary_decode()
 
 
 def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Table:
@@ -266,6 +257,8 @@ def _table(table: pa.Table, schema: pa.Schema, layout: Layout, where: str) -> Ta
         values = {}
         for role in PRICES:
             column = table.column(by_name[role])
+            if pa.types.is_decimal(column.type):  # pyarrow's own cast is off in the last bits
+                column = column.cast(pa.string())
             numbers = as_array(column.cast(pa.float64()))
             if by_name[role] in decimals and pa.types.is_float32(column.type):
                 numbers = exact_of_float32(numbers, decimals[by_name[role]])

@@ -114,7 +114,12 @@ def _opened(
     """A reader, and the layout where names say it."""
     start, first = first_line(data, where)
     delimiter = max(",;\t", key=first.count)
-    cells = next(csv.reader([first], delimiter=delimiter), [])
+    try:
+        cells = next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DataError(
+            f"the text is no CSV: {error}", where=f"{where}, row 1", value=first[:40]
+        ) from None
     check_width(len(cells), where)
     headed = _looks_like_header(cells, columns, where)
     if headed and columns is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
-from ares.core.errors import DataError
+from ares.core.errors import DataError, one_line
 from ares.market.arrowfile import read_feather
 from ares.market.bars import check_bars
 from ares.market.columns import declared_columns
@@ -35,7 +35,17 @@ SourcePath: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = SourcePath | Sequence[SourcePath]
 
 SUFFIXES: Final = (".csv", ".csv.gz", ".parquet", ".feather")
-_ZIP: Final = b"PK\x03\x04"
+_ARCHIVES: Final = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"PK\x07\x08": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "rar",
+}
 _READERS: Final = {"csv": read_csv, "parquet": read_parquet, "feather": read_feather}
 
 
@@ -154,8 +164,11 @@ def file_format(path: Path) -> str:
             head = file.read(8)
     if not head:
         raise DataError("the file is empty", where=where, remedy="Fetch it again.")
-    if head.startswith(_ZIP):
-        raise DataError("archives are not read", where=where, remedy="Unpack it first.")
+    for magic, kind in _ARCHIVES.items():
+        if head.startswith(magic):
+            raise DataError(
+                "archives are not read", where=where, value=kind, remedy="Unpack it first."
+            )
     suffix = path.suffix.lower()
     if head.startswith(b"PAR1") or suffix == ".parquet":
         return "parquet"
@@ -221,7 +234,7 @@ def _read(path: Paths, columns: Columns | None) -> tuple[RawBars, tuple[str, ...
     tables = [read_table(file, columns=columns) for file in source_files(path)]
     parts = [table.raw() for table in tables]
     parts.sort(key=_first_time)
-    notes = dict.fromkeys(f"{t.where}: {note}" for t in tables for note in t.notes)
+    notes = dict.fromkeys(one_line(f"{t.where}: {note}") for t in tables for note in t.notes)
     return RawBars.concat(parts), tuple(notes)
 
 

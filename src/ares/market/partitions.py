@@ -25,6 +25,7 @@ from ares.market.parts import (
     GapWriter,
     Part,
     PartWriter,
+    naming_repair,
     read_part,
     read_parts,
 )
@@ -169,10 +170,11 @@ def read_manifest(folder: Path) -> Manifest:
         ArtifactError: Missing, damaged, or of another schema.
     """
     path = folder / MANIFEST
-    tree = read_json(path, max_bytes=_MAX_MANIFEST)
+    with naming_repair():
+        tree = read_json(path, max_bytes=_MAX_MANIFEST)
     try:
         if not isinstance(tree, dict) or tree["format"] != "ares bars":
-            raise ArtifactError("this is no manifest of bars", where=str(path))
+            raise ArtifactError("this is no manifest of bars", where=str(path), remedy=REMEDY)
         if tree["schema"] != SCHEMA:
             raise ArtifactError(
                 f"only schema {SCHEMA} is read",

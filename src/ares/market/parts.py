@@ -319,7 +319,19 @@ def _checked(folder: Path, part: Part) -> bytes:
     """Bytes of a part that have its digest: nothing else is ever given to a decoder."""
     if "/" in part.file or part.file.startswith("."):
         raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
-    return read_checked(folder / part.file, sha256=part.sha256, size=part.size)
+    with naming_repair():
+        return read_checked(folder / part.file, sha256=part.sha256, size=part.size)
+
+
+@contextlib.contextmanager
+def naming_repair() -> Iterator[None]:
+    """Errors of the store, with the remedy that there is for bars."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise ArtifactError(
+            error.rule, value=error.value, where=error.where, remedy=REMEDY
+        ) from error
 
 
 def _decoded(folder: Path, part: Part, data: bytes, names: Sequence[str]) -> pa.Table:

@@ -88,5 +88,6 @@ class PrintJudge:
 def _worst(columns: dict[str, Any], k: int, median: float) -> tuple[str, float]:
     """Name and value of the price that is farthest off."""
     prices = {name: float(columns[name][k]) for name in PRICES}
-    name = max(prices, key=lambda n: abs(np.log(prices[n] / median)))
+    with np.errstate(all="ignore"):  # the smallest and largest floats
+        name = max(prices, key=lambda n: abs(np.log(prices[n] / median)))
     return name, prices[name]

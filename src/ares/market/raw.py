@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ares.core.errors import DataError
+from ares.core.errors import DataError, one_line
 from ares.market.timeframe import SECOND
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class RawBars:
         parts.append(f"row {number}")
         if column:
             parts.append(f"column {column}")
-        return ", ".join(parts)
+        return one_line(", ".join(parts))  # a file may be called anything
 
     @staticmethod
     def concat(parts: Sequence[RawBars]) -> RawBars:

@@ -144,7 +144,8 @@ class DecimalStep:
 
 
 def _on_step(column: Float64Array, scale: float) -> bool:
-    units = np.rint(column * scale)
+    with np.errstate(over="ignore"):  # the largest floats are whole numbers of no step
+        units = np.rint(column * scale)
     close = np.abs(units / scale - column) <= _ROUNDING * column
     return bool((close & (units < _MOST_UNITS)).all())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+import numpy as np
+
 from ares.core.errors import DataError
 from ares.market.table import guarded
 
@@ -16,25 +18,34 @@ NEWLINE: Final = b"\n"
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_ONLY: Final = 31  # zlib: a gzip header, largest window
 BOM: Final = b"\xef\xbb\xbf"
+_QUOTE: Final = b'"'
 _WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 MAX_LINE: Final = 64 * 1024
 MAX_BYTES: Final = 8 * 1024**3
-MAX_RATIO: Final = 200
-FREE_BYTES: Final = 64 * 1024**2
+MAX_RATIO: Final = 100
+"""Bytes of text per byte of a gzip file. Real bars reach 5, constant ones 14."""
+FREE_BYTES: Final = 32 * 1024**2
 """Decompressed sizes up to this one are harmless whatever the ratio."""
 STEP: Final = 1024**2
+_RAW_STEP: Final = 128 * 1024
+_FREE_MEMBERS: Final = 1000
+_MIN_MEMBER: Final = 1024
 
 
 def text_of(path: Path, where: str) -> bytes:
     """Whole, decompressed, guarded text of a file as bytes."""
     pieces = []
+    line = 0
     with guarded(where), path.open("rb") as file:
         for piece in _pieces(file, where):
             pieces.append(piece)
-            if piece.rfind(NEWLINE, -MAX_LINE - 1) < 0 and len(piece) > MAX_LINE:
+            end = piece.rfind(NEWLINE)
+            line = line + len(piece) if end < 0 else len(piece) - end - 1
+            if line > MAX_LINE:
                 break  # a line without an end: `_check_text` refuses it, the rest need not be read
     data = b"".join(pieces)
     _check_text(data, where, 0)
+    _check_quotes(data, where, 0)
     return data
 
 
@@ -50,11 +61,13 @@ def blocks_of(path: Path, where: str) -> Iterator[tuple[bytes, int]]:
                 data = b"".join(waiting)
                 _check_text(data, where, lines)
                 end = data.rfind(NEWLINE) + 1
+                _check_quotes(data[:end], where, lines)
                 waiting, held = [data[end:]], len(data) - end
                 yield data[:end], lines
                 lines += data.count(NEWLINE, 0, end)
         data = b"".join(waiting)
         _check_text(data, where, lines)
+        _check_quotes(data, where, lines)
         if data.strip() or not lines:
             yield data, lines
 
@@ -116,17 +129,48 @@ def _check_text(data: bytes, where: str, rows_before: int) -> None:
         at = end + 1
 
 
+def _check_quotes(data: bytes, where: str, rows_before: int) -> None:
+    """Refuse quotes that are open at the end of a line of whole lines.
+
+    No bar needs a cell that spans lines, a quote that never closes would swallow the rest of the
+    file, and what is read in blocks must be what is read at once.
+    """
+    if _QUOTE not in data:
+        return
+    is_open = False
+    for at in range(0, len(data), STEP):
+        block = np.frombuffer(data, np.uint8, min(STEP, len(data) - at), at)
+        odd = np.logical_xor.accumulate(block == _QUOTE[0]) ^ is_open
+        bad = np.flatnonzero(odd & (block == NEWLINE[0]))
+        is_open = bool(odd[-1])
+        if len(bad) or (is_open and at + STEP >= len(data)):
+            end = at + int(bad[0]) if len(bad) else len(data)
+            raise DataError(
+                "a quote must be closed in its line",
+                where=f"{where}, row {rows_before + data.count(NEWLINE, 0, end) + 1}",
+                value=data[data.rfind(NEWLINE, 0, end) + 1 : end][:40].decode("utf-8", "replace"),
+                remedy="A cell that spans lines is not read.",
+            )
+
+
 def _inflate(file: BinaryIO, where: str) -> Iterator[bytes]:
-    """Members of a gzip file, decompressed in steps, under a cap on size and ratio."""
-    packed = unpacked = 0
+    """Members of a gzip file, decompressed in steps, under caps on ratio and number of members."""
+    packed = unpacked = members = 0
     stream = zlib.decompressobj(wbits=_GZIP_ONLY)
-    while raw := file.read(STEP):
+    while raw := file.read(_RAW_STEP):
         packed += len(raw)
         while raw:
             if stream.eof:
                 if not raw.strip(b"\0"):
                     break  # padding after the last member
                 stream = zlib.decompressobj(wbits=_GZIP_ONLY)
+                members += 1
+                if members > _FREE_MEMBERS + unpacked // _MIN_MEMBER:
+                    raise DataError(
+                        f"the members of a gzip file must hold {_MIN_MEMBER} bytes on average",
+                        where=where,
+                        value=f"{members} members of {unpacked} bytes",
+                    )
             piece = stream.decompress(raw, STEP)
             unpacked += len(piece)
             if unpacked > max(FREE_BYTES, MAX_RATIO * packed):
