@@ -41,7 +41,7 @@ _HOMES = {
     "EnhancedTrainingManagerOptimized": "ares.enhanced_training_manager_optimized",
     "IncrementalTrainer": "ares.learn.incremental",
     "MemoryEfficientDataManager": "ares.market.memory",
-    "MemoryManager": "ares.market.memory",
+    "MemoryManager": "ares.market.memory_manager",
     "ParallelBacktester": "ares.search.parallel",
     "ProgressiveEvaluator": "ares.search.progressive",
     "StreamingDataProcessor": "ares.market.streaming",

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from ares.core.config import Config
     from ares.market.bars import Bars
-    from ares.market.memory import MemoryEfficientDataManager, MemoryManager
+    from ares.market.memory import MemoryEfficientDataManager
+    from ares.market.memory_manager import MemoryManager
     from ares.pipeline.values import Recipe, Tools, Trained, WalkForward
     from ares.search.cached import CachedBacktester
     from ares.search.progressive import ProgressiveEvaluator

@@ -8,7 +8,8 @@
 | `AdaptiveSampler` | `ares.search.adaptive` |
 | `IncrementalTrainer` | `ares.learn.incremental` |
 | `StreamingDataProcessor` | `ares.market.streaming` |
-| `MemoryEfficientDataManager`, `MemoryManager` | `ares.market.memory` |
+| `MemoryEfficientDataManager` | `ares.market.memory` |
+| `MemoryManager` | `ares.market.memory_manager` |
 | `_make_hashable` | `ares.core.identity` |
 
 `EnhancedTrainingManagerOptimized` puts them together: the quick loop (load, indicators, search,
@@ -28,7 +29,8 @@ from ares.core.identity import _make_hashable, seed_for
 from ares.core.settings import Settings, load_settings
 from ares.learn.incremental import IncrementalTrainer
 from ares.market.bars import split_holdout
-from ares.market.memory import MemoryEfficientDataManager, MemoryManager
+from ares.market.memory import MemoryEfficientDataManager
+from ares.market.memory_manager import MemoryManager
 from ares.market.sources import resolve
 from ares.market.streaming import StreamingDataProcessor
 from ares.search.adaptive import AdaptiveSampler
@@ -65,8 +67,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger("ares.toolkit")
-_WATCH = 0.5
-"""Seconds between looks at the memory in use."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,9 @@ class EnhancedTrainingManagerOptimized:
         self.workspace = Workspace.locate(home)
         options = self.config.computational_optimization
         memory = options.memory_management
-        self.memory_manager = MemoryManager(memory.memory_threshold, budget=memory.budget)
+        self.memory_manager = MemoryManager(
+            memory.memory_threshold, budget=memory.budget, enforced=self.memory_management
+        )
         self.data_manager = MemoryEfficientDataManager()
         self.fallbacks: list[str] = []
         self.cached_backtester: CachedBacktester | None = None
@@ -146,7 +148,7 @@ class EnhancedTrainingManagerOptimized:
 
     def watched(self) -> AbstractContextManager[object]:
         """Keep the memory budget while work goes on, where both switches are on."""
-        return self.memory_manager.watch(_WATCH) if self.memory_management else nullcontext()
+        return self.memory_manager.watch() if self.memory_management else nullcontext()
 
     @property
     def jobs(self) -> int:

@@ -64,7 +64,7 @@ def _processors() -> Check:
 
 
 def _memory() -> Check:
-    from ares.market.memory import MemoryManager
+    from ares.market.memory_manager import MemoryManager
 
     profile = MemoryManager().profile_memory_usage()
     budget = float(profile["budget_bytes"])

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ares.core.types import BoolArray, Float64Array
     from ares.market.bars import Bars
 
-PIECE: Final = 65_536
-"""Rows that are computed at a time: tens of MB of features, and no result depends on it."""
+PIECE: Final = 16_384
+"""Rows that are computed at a time: 8 MB of features, and no result depends on it."""
 
 FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
     {feature.name: feature for feature in (*PRICE_FEATURES, *TREND_FEATURES, *VOLUME_FEATURES)}

@@ -29,7 +29,9 @@ _FAST, _SLOW, _SIGNAL = 12, 26, 9
 class _Prices:
     """High, low and close of the next piece of a stretch, as given and in units of `unit`."""
 
-    def __init__(self, high: Float64Array, low: Float64Array, close: Float64Array, unit: float):
+    def __init__(
+        self, high: Float64Array, low: Float64Array, close: Float64Array, unit: float
+    ) -> None:
         self.close = close
         self.high_units = high / unit
         self.low_units = low / unit

@@ -158,10 +158,28 @@ _ATR: Final = "ATR(14)"
 TREND_FEATURES: Final = (
     Feature("sma_distance_20", _HLC, 19, _ATR, False, _sma_distance(20)),
     Feature("sma_distance_50", _HLC, 49, _ATR, False, _sma_distance(50)),
-    Feature("ema_distance_12", _HLC, 14, _ATR, False, _of("unit", "ema_12", "atr", window=ema_distance)),
-    Feature("ema_distance_50", _HLC, 49, _ATR, False, _of("unit", "ema_50", "atr", window=ema_distance)),
-    Feature("slope_20", _HLC, 19, "ATR(14) per bar", False, _of("unit", "atr", window=partial(slope, window=20))),
-    Feature("slope_60", _HLC, 59, "ATR(14) per bar", False, _of("unit", "atr", window=partial(slope, window=60))),
+    Feature(
+        "ema_distance_12", _HLC, 14, _ATR, False, _of("unit", "ema_12", "atr", window=ema_distance)
+    ),
+    Feature(
+        "ema_distance_50", _HLC, 49, _ATR, False, _of("unit", "ema_50", "atr", window=ema_distance)
+    ),
+    Feature(
+        "slope_20",
+        _HLC,
+        19,
+        "ATR(14) per bar",
+        False,
+        _of("unit", "atr", window=partial(slope, window=20)),
+    ),
+    Feature(
+        "slope_60",
+        _HLC,
+        59,
+        "ATR(14) per bar",
+        False,
+        _of("unit", "atr", window=partial(slope, window=60)),
+    ),
     Feature("adx_14", _HLC, 27, "index / 100", False, _of("adx", window=percent)),
     Feature("directional_14", _HLC, 14, "index / 100", False, _of("directional", window=percent)),
     Feature("aroon_25", ("high", "low"), 25, "index / 100", True, aroon),
@@ -171,7 +189,9 @@ TREND_FEATURES: Final = (
     Feature("roc_10", _CLOSE, 10, "relative change", True, partial(rate_of_change, window=10)),
     Feature("momentum_20", _CLOSE, 20, "deviations", True, partial(momentum, window=20)),
     Feature("macd", _HLC, 33, _ATR, False, _of("macd", "unit", "atr", window=macd)),
-    Feature("macd_histogram", _HLC, 33, _ATR, False, _of("macd_histogram", "unit", "atr", window=macd)),
+    Feature(
+        "macd_histogram", _HLC, 33, _ATR, False, _of("macd_histogram", "unit", "atr", window=macd)
+    ),
     Feature("stochastic_k", _HLC, 15, "share of the range", True, partial(stochastic, smooth=1)),
     Feature("stochastic_d", _HLC, 17, "share of the range", True, partial(stochastic, smooth=2)),
     Feature("cci_20", _HLC, 19, "index / 100", False, _of("cci", "typical", "unit", window=cci)),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ares.core.config import WalkForwardConfig
     from ares.core.settings import Settings
     from ares.market.bars import Bars
-    from ares.market.memory import MemoryManager
+    from ares.market.memory_manager import MemoryManager
     from ares.model.trading_model import TradingModel
     from ares.pipeline.step import Runner
     from ares.pipeline.values import Artifact, MarketData, Recipe, WalkForward

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ares.learn.splits import Chain
     from ares.learn.track import Dataset, Track
     from ares.market.bars import Bars, Holdout
-    from ares.market.memory import MemoryManager
+    from ares.market.memory_manager import MemoryManager
     from ares.model.trading_model import TradingModel
     from ares.search.workers.pools import SharedPool
     from ares.validate.evidence import Evidence
@@ -141,7 +141,7 @@ class WalkForward:
         oos: The stitched curve.
         results: What each window made of its test bars.
         models: Each window's model.
-        scores: Each window's score at bars [0, test_stop).
+        scores: Each window's score at bars [test_start, test_stop).
         evidence: The verdict and its numbers.
         trials: Points that the windows' searches looked at.
         notes: What happened inside the windows.

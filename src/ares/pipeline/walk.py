@@ -105,13 +105,15 @@ def test_window(
         market: How it is traded.
 
     Returns:
-        The window's result, and the model's score at bars [0, window.test_stop).
+        The window's result, and the model's score at bars [window.test_start, window.test_stop).
     """
     seen = bars[: window.test_stop]
-    score = model.signals(seen).score
+    signals = model.signals(seen, window.test_start)
+    score = np.full(len(seen), np.nan)
+    score[window.test_start :] = signals.score
     result = trade(seen, score, dict(model.params), market, window.test_start, window.test_stop)
     day, returns = daily(result)
-    predictions = model.predict(seen).iloc[window.test_start :].reset_index(drop=True)
+    predictions = model.decisions(seen[window.test_start :], signals)
     found = WindowResult(
         window=window,
         day=day,
@@ -123,4 +125,4 @@ def test_window(
         predictions=predictions,
         closes=result.equity.to_numpy(dtype=np.float64),
     )
-    return found, score
+    return found, signals.score
