@@ -15,6 +15,7 @@ from ares.core.identity import fingerprint
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.pipeline import steps
+from ares.pipeline.footprint import admission
 from ares.pipeline.program import recipe_of, refit
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
@@ -139,6 +140,8 @@ class EnhancedTrainingManager:
                 until=self._until,
                 on_start=self._observer.step_started,
                 on_end=self._observer.step_ended,
+                memory=tools.memory_manager,
+                admit=admission(tools.memory_manager),
             )
             try:
                 with tools.watched():

@@ -32,7 +32,7 @@ def compare_on_holdout(
     Buy and hold is held at the challenger's exposure, so that what is compared is timing.
     """
     opened = holdout.open()
-    bars, start = opened.bars, opened.start
+    bars, start = opened.bars.afresh(), opened.start
     unbeaten = False
     if champion is not None:
         later = max(start, int(np.searchsorted(bars.timestamp, champion.valid_from)))

@@ -94,9 +94,9 @@ def collect_data(loader: Loader, source: str, holdout: float) -> MarketData:
     """Read the market that `source` identifies and seal its last share away."""
     del source  # it is the identity of what the loader reads
     bars = loader.load()
-    training, sealed = split_holdout(bars, holdout)
+    _, sealed = split_holdout(bars, holdout)
     quality = bars.quality.to_dict() if bars.quality else {}
-    return MarketData(training, sealed, quality)
+    return MarketData(sealed, quality)
 
 
 @step(2, "market regime classification")
@@ -228,7 +228,7 @@ def optimize_parameters(
 ) -> Plan:  # fmt: skip
     """Search thresholds, stops, holding time and cooldown; then size by the volatility target."""
     return optimise(
-        bars,
+        bars.afresh(),
         calibrated,
         track,
         config,
@@ -267,7 +267,7 @@ def validate_walk_forward(
     )
     return WalkForward(
         oos=oos,
-        results=results,
+        results=tuple(replace(result, predictions=None) for result in results),  # they are in `oos`
         models=tuple(tested.model for tested in done),
         scores=tuple(tested.score for tested in done),
         evidence=evidence,
@@ -286,7 +286,7 @@ def validate_monte_carlo(
 ) -> MonteCarloReport:
     """Resample the stitched curve and trade it again under stress."""
     market = Market(recipe.costs, recipe.search.fill, recipe.max_gap)
-    rerun = stressed_rerun(bars, walk.results, walk.models, walk.scores, market, config.price_noise)
+    rerun = stressed_rerun(bars.afresh(), walk.results, walk.models, walk.scores, market, config.price_noise)
     return monte_carlo(
         walk.oos.daily_returns,
         np.concatenate([equity_returns(result.trades) for result in walk.results]),

@@ -47,7 +47,7 @@ def stressed_rerun(
         for result, model, score in zip(windows, models, scores, strict=True):
             window = result.window
             late = delayed(score, latency, window)
-            seen = traded[: window.test_stop]
+            seen = traded[: window.test_stop].afresh()
             run = trade(seen, late, dict(model.params), dear, window.test_start, window.test_stop)
             _, returns = daily(run)
             results.append(

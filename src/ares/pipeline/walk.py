@@ -107,7 +107,7 @@ def test_window(
     Returns:
         The window's result, and the model's score at bars [window.test_start, window.test_stop).
     """
-    seen = bars[: window.test_stop]
+    seen = bars[: window.test_stop].afresh()
     signals = model.signals(seen, window.test_start)
     score = np.full(len(seen), np.nan)
     score[window.test_start :] = signals.score
