@@ -15,7 +15,7 @@ from ares.core.identity import fingerprint
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.pipeline import steps
-from ares.pipeline.footprint import admission
+from ares.pipeline.footprint import admission, preload
 from ares.pipeline.program import recipe_of, refit
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
@@ -127,8 +127,10 @@ class EnhancedTrainingManager:
             AresError: bad input, or anything else that Ares raises on purpose.
         """
         self._take(training_input)
-        self.initialize()
+        preload()
         tools = self.get_optimized_manager()
+        tools.memory_manager.measure_base()
+        self.initialize()
         source = find_source(self.config.data, tools.workspace, self._loader())
         request = fingerprint((shaping_values(self.config), source.identity))
         with Session(

@@ -22,6 +22,7 @@ from ares.learn.features import PIECE
 from ares.learn.regime_chain import N_REGIMES, RegimeChain, RegimeStates, regime_states
 from ares.learn.specialists import Specialists, fit_specialists
 from ares.learn.track import Dataset, Track, TrackView, track_pieces
+from ares.market.budget import give_back
 from ares.market.resample import resample
 from ares.store.codecs import register
 
@@ -143,6 +144,7 @@ def fit_chain(
         notes += [f"chunk {chunk}: {note}" for note in specialists.fallbacks]
         fitted.append(specialists)
     trainer.clear()
+    give_back()  # training took memory that predictions need
     if not fitted or fitted[-1] is None:
         raise DataError(
             f"the {track.name}'s final models need {_MIN_ROWS} labelled rows of both classes",

@@ -312,6 +312,11 @@ class Holdout:
         return self._bars[: self._start]
 
     @property
+    def first_bar(self) -> int:
+        """Number of bars before the sealed ones."""
+        return self._start
+
+    @property
     def n_bars(self) -> int:
         """Number of sealed bars."""
         return len(self._bars) - self._start

@@ -43,6 +43,18 @@ def tree_bytes() -> int:
     return total
 
 
+def give_back() -> None:
+    """Return memory that is free, but held by allocators, to the system."""
+    import ctypes
+    import sys
+
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None:
+        arrow.default_memory_pool().release_unused()
+    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_of_process() -> int:
     """Highest resident memory of this process since it began, in bytes; 0 where unknown."""
     try:

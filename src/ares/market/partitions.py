@@ -202,7 +202,7 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
     wanted = [p for p in manifest.parts if p.last >= span[0] and p.first < span[1]]
     if not wanted:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
-    columns = _joined([_read_table(folder, part, COLUMNS) for part in wanted], COLUMNS)
+    columns = _read_parts(folder, wanted)
     start, stop = np.searchsorted(columns["timestamp"], span, side="left")
     if start == stop:
         raise ArtifactError("no bars lie in the time range", where=str(folder))
@@ -220,6 +220,19 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
         adjusted=manifest.adjusted,
         quality=manifest.quality,
     )
+
+
+def _read_parts(folder: Path, parts: Sequence[Part]) -> dict[str, Any]:
+    """Columns of the bars of several parts; one part at a time is in memory beside them."""
+    rows = sum(part.rows for part in parts)
+    kinds = {name: np.int64 if name == "timestamp" else np.float64 for name in COLUMNS}
+    columns: dict[str, Any] = {name: np.empty(rows, kind) for name, kind in kinds.items()}
+    begin = 0
+    for part in parts:
+        for name, values in _joined([_read_table(folder, part, COLUMNS)], COLUMNS).items():
+            columns[name][begin : begin + part.rows] = values
+        begin += part.rows
+    return columns
 
 
 def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:

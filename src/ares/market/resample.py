@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ares.core.types import Int64Array
 
 _MONDAY = 4 * DAY  # 1970-01-05
+_PIECE = 1 << 16
 
 
 def resample(bars: Bars, timeframe: str) -> Bars:
@@ -46,13 +47,12 @@ def resample(bars: Bars, timeframe: str) -> Bars:
     if length == bars.interval_ns:
         return bars
     origin = _MONDAY if length % WEEK == 0 else 0
-    bucket = (bars.close_time - 1 - origin) // length
-    starts = np.flatnonzero(np.diff(bucket, prepend=bucket[:1] - 1)).astype(np.int64)
+    starts, bucket = _intervals(bars, length, origin)
     stop = len(bars)
-    if stop and bars.close_time[-1] < (bucket[-1] + 1) * length + origin:
+    if stop and bars.timestamp[-1] + bars.interval_ns < (bucket[-1] + 1) * length + origin:
         stop = int(starts[-1])
-        starts = starts[:-1]
-    timestamp = bucket[starts] * length + origin
+        starts, bucket = starts[:-1], bucket[:-1]
+    timestamp = bucket * length + origin
     open_, high, low, close, volume = aggregate(
         starts, bars.open, bars.high, bars.low, bars.close, bars.volume, stop
     )
@@ -73,6 +73,22 @@ def resample(bars: Bars, timeframe: str) -> Bars:
         gaps=np.column_stack([before, before + 1, missing[before]]),
         adjusted=bars.adjusted,
     )
+
+
+def _intervals(bars: Bars, length: int, origin: int) -> tuple[Int64Array, Int64Array]:
+    """First bar and number of each interval that has bars; piece by piece, to take no memory."""
+    starts, numbers = [], []
+    last = np.empty(0, dtype=np.int64)
+    for begin in range(0, len(bars), _PIECE):
+        close = bars.timestamp[begin : begin + _PIECE] + bars.interval_ns
+        bucket = (close - 1 - origin) // length
+        before = last if len(last) else bucket[:1] - 1
+        first = np.flatnonzero(np.diff(bucket, prepend=before))
+        starts.append(begin + first)
+        numbers.append(bucket[first])
+        last = bucket[-1:]
+    none = np.empty(0, dtype=np.int64)
+    return np.concatenate([none, *starts]), np.concatenate([none, *numbers])
 
 
 def align(coarse: Bars, base: Bars) -> Int64Array:

@@ -1,13 +1,114 @@
-"""What each step is predicted to take, so that it is admitted or refused before it begins."""
+"""What each step is predicted to take, so that it is admitted or refused before it begins.
+
+A step takes some bytes for each base bar, which are counted below array by array, and some whatever
+the data: a piece of features, and the rows that models are trained on. Results of other steps are
+maps of files, of which only the columns that are read count.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from ares.core.config import TrackConfig
+from ares.learn.features import FEATURES, PIECE
+from ares.learn.track import Track
+from ares.market.bars import Bars, Holdout
+from ares.market.memory_manager import Demand
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ares.market.memory_manager import MemoryManager
-    from ares.pipeline.step import Admit
+    from ares.pipeline.step import Admit, Step
+
+_BARS: Final = 48
+"""Timestamp, open, high, low, close and volume of a bar."""
+_STRETCH: Final = 40
+"""Regimes are fitted on bars 16 times as long, with about 80 numbers for each of them."""
+
+ROW_BYTES: Final[Mapping[int, int]] = MappingProxyType(
+    {
+        2: _BARS + _STRETCH,
+        3: _BARS + 4,  # the regime, and its mask
+        4: _BARS + 24,  # the same as step 8, for the analyst's longer bars
+        5: _BARS + 16,  # four predictions for each of the analyst's bars
+        6: _BARS + 24,
+        7: _BARS + 16,
+        8: _BARS + 8 + 8 + 12 + 8 + 4,  # widths twice, labels alive, uniqueness, sides and masks
+        9: _BARS + 32 + 8,  # four predictions, and the analyst's answer
+        10: 32 + 8 + 16,  # predictions, their ensemble, times and what of the bars comes with them
+        11: 8 + 3 * 8 + 1 + 32,  # times, three signals, the side, and both tracks' probabilities
+        12: _BARS + 2 * 8 + 5 + 8 * 8,  # score twice, extremes; widths, or equity, times and table
+        13: _BARS + 2 * 8 + 5 + 8 * 8 + 40,  # the same, and what the windows leave behind
+        14: _BARS + 2 * 8 + 5 + 8 * 8 + 32,  # the same, and noisy prices
+        15: _BARS + 2 * 8 + 5 + 8 * 8,
+        16: _BARS + 40,
+    }
+)
+"""Bytes of each step for a base bar."""
+
+_LIBRARIES: Final = (
+    "arch.bootstrap",
+    "lightgbm",
+    "pandas",
+    "plotly.graph_objects",
+    "pyarrow.parquet",
+    "scipy.optimize",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "talib",
+)
+_FIXED: Final = 40 << 20
+"""Tables, texts of models, the search's trials and caches, and what allocators hold."""
+_COPIES: Final = 6
+"""Of the rows that models are trained on: the data set, with regimes, chosen, checked, digested."""
+
+
+def preload() -> None:
+    """Import what the steps import, so that the base of the process is its base."""
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+
+
+def demand_of(number: int, arguments: Mapping[str, object]) -> Demand:
+    """What a step is predicted to take above the base.
+
+    Args:
+        number: The step's.
+        arguments: Its arguments, by name.
+    """
+    rows = max((_bars_of(value) for value in arguments.values()), default=0)
+    return Demand(_fixed(arguments), ROW_BYTES.get(number, 0), rows)
 
 
 def admission(memory: MemoryManager) -> Admit:
-    return lambda *_: None
+    """Admits each step of a runner, and with the first that has bars all those that follow."""
+
+    def admit(step: Step[Any, Any], arguments: Mapping[str, object]) -> None:
+        memory.admit(f"step {step.number}, {step.name},", demand_of(step.number, arguments))
+
+    return admit
+
+
+def _bars_of(value: object) -> int:
+    if isinstance(value, Bars):
+        return len(value)
+    if isinstance(value, Holdout):
+        return value.first_bar + value.n_bars
+    return 0
+
+
+def _fixed(arguments: Mapping[str, object]) -> int:
+    """A piece of features three times, and the training rows of the larger track."""
+    columns = len(FEATURES) + 6
+    most = max((_rows_of(value) for value in arguments.values()), default=0)
+    return _FIXED + (3 * PIECE + _COPIES * most) * columns * 8
+
+
+def _rows_of(value: object) -> int:
+    """Training rows at most, of a track or of a recipe with two."""
+    tracks = [value, *(getattr(value, name, None) for name in ("analyst", "tactician"))]
+    configs = [each.config if isinstance(each, Track) else each for each in tracks]
+    return max((each.max_rows for each in configs if isinstance(each, TrackConfig)), default=0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
 from ares.core.environment import code_digest
 from ares.core.errors import FingerprintError, StoreError
 from ares.core.identity import fingerprint
+from ares.market.budget import give_back
 from ares.market.memory_manager import MemoryManager
 from ares.store.codecs import encode_parts
 from ares.store.store import MISS, Store
@@ -162,10 +163,12 @@ class Runner:
             if not cached:
                 self._admit(step, bound.arguments)
                 value = step(*args, **kwargs)
+                give_back()
                 digest = self._commit(key, value)
                 value = self._kept_value(digest, value)
         if self._kept.store is not None:
             self._kept.store.maps.evict()
+        give_back()
         self._known[id(value)] = (value, digest)
         record = StepRecord(
             step.number,

@@ -286,7 +286,9 @@ def validate_monte_carlo(
 ) -> MonteCarloReport:
     """Resample the stitched curve and trade it again under stress."""
     market = Market(recipe.costs, recipe.search.fill, recipe.max_gap)
-    rerun = stressed_rerun(bars.afresh(), walk.results, walk.models, walk.scores, market, config.price_noise)
+    rerun = stressed_rerun(
+        bars.afresh(), walk.results, walk.models, walk.scores, market, config.price_noise
+    )
     return monte_carlo(
         walk.oos.daily_returns,
         np.concatenate([equity_returns(result.trades) for result in walk.results]),
