@@ -15,7 +15,7 @@ from ares.core.identity import fingerprint
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.pipeline import steps
-from ares.pipeline.footprint import admission, preload
+from ares.pipeline.footprint import admission, admit_all, preload
 from ares.pipeline.program import recipe_of, refit
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
@@ -177,6 +177,8 @@ class EnhancedTrainingManager:
         config, run = self.config, runner.run
         data = run(steps.collect_data, source.loader, source.identity, config.data.holdout)  # 1
         recipe = recipe_of(config, self.get_optimized_manager().costs_for(data.bars.calendar))
+        if not runner.records[0].cached:  # what is kept already needs no memory
+            admit_all(session.memory, {"bars": data.bars, "recipe": recipe})
         trained = refit(runner, data.bars, recipe, session.tools)  # 2 to 12
         walk = run(
             steps.validate_walk_forward,

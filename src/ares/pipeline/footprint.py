@@ -28,6 +28,13 @@ _BARS: Final = 48
 _STRETCH: Final = 40
 """Regimes are fitted on bars 16 times as long, with about 80 numbers for each of them."""
 
+FILE_ROW_BYTES: Final = 300
+"""Bytes for each row of files while they are read and checked."""
+DATASET_ROW_BYTES: Final = _BARS + 24
+"""The same of a dataset, which was checked when it was imported."""
+LOADING: Final = 60 << 20
+"""Bytes that reading takes whatever the rows."""
+
 ROW_BYTES: Final[Mapping[int, int]] = MappingProxyType(
     {
         2: _BARS + _STRETCH,
@@ -79,12 +86,27 @@ def demand_of(number: int, arguments: Mapping[str, object]) -> Demand:
         number: The step's.
         arguments: Its arguments, by name.
     """
+    for value in arguments.values():
+        demand = getattr(value, "demand", None)
+        if isinstance(demand, Demand):  # the loader of step 1
+            return demand
     rows = max((_bars_of(value) for value in arguments.values()), default=0)
     return Demand(_fixed(arguments), ROW_BYTES.get(number, 0), rows)
 
 
+def admit_all(memory: MemoryManager, arguments: Mapping[str, object]) -> None:
+    """Refuse now what a later step would refuse, after an hour of work.
+
+    Raises:
+        MemoryBudgetError: a step is predicted not to fit; the message is that of the largest.
+    """
+    demands = {number: demand_of(number, arguments) for number in ROW_BYTES}
+    largest = max(demands, key=lambda number: demands[number].total())
+    memory.admit(f"step {largest} of the pipeline", demands[largest])
+
+
 def admission(memory: MemoryManager) -> Admit:
-    """Admits each step of a runner, and with the first that has bars all those that follow."""
+    """Admits each step of a runner before it is computed."""
 
     def admit(step: Step[Any, Any], arguments: Mapping[str, object]) -> None:
         memory.admit(f"step {step.number}, {step.name},", demand_of(step.number, arguments))

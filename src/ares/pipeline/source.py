@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 from ares.core.identity import fingerprint
 from ares.market.datasets import file_digest, has_dataset
 from ares.market.files import source_files
-from ares.market.partitions import MANIFEST
+from ares.market.memory_manager import Demand
+from ares.market.partitions import MANIFEST, read_manifest
 from ares.market.sources import SAMPLE
+from ares.market.timerange import parse_timerange
+from ares.pipeline.footprint import DATASET_ROW_BYTES, FILE_ROW_BYTES, LOADING
 from ares.pipeline.steps import Loader
+
+_LINE = 60
+"""Bytes of a line of text, about."""
+_PACKED = 3
+"""Bytes of text in a byte of gzip, about."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +63,36 @@ def find_source(config: DataConfig, workspace: Workspace, load: Callable[[], Bar
     else:
         load()  # it says what is missing and how to load it
         content = ("unknown",)
-    loader = Loader(lambda: without_names(load(), files))
+    loader = Loader(lambda: without_names(load(), files), _demand(workspace, config, files))
     return Source(fingerprint((content, how)), loader)
+
+
+def _demand(workspace: Workspace, config: DataConfig, files: list[Path]) -> Demand:
+    """What reading is predicted to take: what is known of the rows before they are read."""
+    market = (config.symbol, config.exchange, config.timeframe)
+    if files:
+        return Demand(LOADING, FILE_ROW_BYTES, sum(_rows_of(path) for path in files))
+    if has_dataset(workspace, *market):
+        folder = workspace.dataset(config.exchange, config.symbol, config.timeframe)
+        span = parse_timerange(config.timerange)
+        parts = [p for p in read_manifest(folder).parts if p.last >= span[0] and p.first < span[1]]
+        return Demand(LOADING, DATASET_ROW_BYTES, sum(part.rows for part in parts))
+    return Demand(LOADING)
+
+
+def _rows_of(path: Path) -> int:
+    """Rows of a file: what its footer says, or what so many bytes of text usually hold."""
+    size = path.stat().st_size
+    if path.suffix in {".parquet", ".pq"}:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except (pa.ArrowException, OSError):
+            return 0  # reading it will say what is wrong
+    packed = path.suffix == ".gz"
+    return size * (_PACKED if packed else 1) // _LINE
 
 
 def without_names(bars: Bars, files: list[Path]) -> Bars:

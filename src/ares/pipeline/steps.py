@@ -15,6 +15,7 @@ from ares.learn.regime_chain import fit_regime_chain, regime_states
 from ares.learn.splits import forward_chain
 from ares.learn.track import make_dataset, view_track
 from ares.market.bars import split_holdout
+from ares.market.memory_manager import Demand
 from ares.market.resample import resample
 from ares.pipeline.compare import compare_on_holdout
 from ares.pipeline.optimise import optimise
@@ -56,15 +57,20 @@ if TYPE_CHECKING:
     from ares.validate.walk_forward import Window, WindowResult
 
 
+_NOTHING = Demand(0)
+
+
 class Loader(Volatile):
     """Reads the market that a source digest stands for.
 
     Args:
         load: Reads and checks the bars.
+        demand: What that is predicted to take.
     """
 
-    def __init__(self, load: Callable[[], Bars]) -> None:
+    def __init__(self, load: Callable[[], Bars], demand: Demand = _NOTHING) -> None:
         self.load = load
+        self.demand = demand
 
 
 @dataclass(frozen=True)
