@@ -178,7 +178,7 @@ class EnhancedTrainingManager:
         data = run(steps.collect_data, source.loader, source.identity, config.data.holdout)  # 1
         recipe = recipe_of(config, self.get_optimized_manager().costs_for(data.bars.calendar))
         if not runner.records[0].cached:  # what is kept already needs no memory
-            admit_all(session.memory, {"bars": data.bars, "recipe": recipe})
+            admit_all(session.memory, data, recipe)
         trained = refit(runner, data.bars, recipe, session.tools)  # 2 to 12
         walk = run(
             steps.validate_walk_forward,

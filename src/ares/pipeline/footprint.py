@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from ares.market.memory_manager import MemoryManager
     from ares.pipeline.step import Admit, Step
+    from ares.pipeline.values import MarketData, Recipe
 
 _BARS: Final = 48
 """Timestamp, open, high, low, close and volume of a bar."""
-_STRETCH: Final = 40
-"""Regimes are fitted on bars 16 times as long, with about 80 numbers for each of them."""
 
 FILE_ROW_BYTES: Final = 300
 """Bytes for each row of files while they are read and checked."""
@@ -37,24 +36,27 @@ LOADING: Final = 60 << 20
 
 ROW_BYTES: Final[Mapping[int, int]] = MappingProxyType(
     {
-        2: _BARS + _STRETCH,
+        2: _BARS,
         3: _BARS + 4,  # the regime, and its mask
-        4: _BARS + 24,  # the same as step 8, for the analyst's longer bars
-        5: _BARS + 16,  # four predictions for each of the analyst's bars
-        6: _BARS + 24,
+        4: _BARS + 24,  # as step 8, for the analyst's longer bars
+        5: _BARS + 32,  # features, predictions and their files, for the analyst's longer bars
+        6: _BARS + 36,
         7: _BARS + 16,
-        8: _BARS + 8 + 8 + 12 + 8 + 4,  # widths twice, labels alive, uniqueness, sides and masks
-        9: _BARS + 32 + 8,  # four predictions, and the analyst's answer
-        10: 32 + 8 + 16,  # predictions, their ensemble, times and what of the bars comes with them
-        11: 8 + 3 * 8 + 1 + 32,  # times, three signals, the side, and both tracks' probabilities
-        12: _BARS + 2 * 8 + 5 + 8 * 8,  # score twice, extremes; widths, or equity, times and table
-        13: _BARS + 2 * 8 + 5 + 8 * 8 + 40,  # the same, and what the windows leave behind
-        14: _BARS + 2 * 8 + 5 + 8 * 8 + 32,  # the same, and noisy prices
-        15: _BARS + 2 * 8 + 5 + 8 * 8,
-        16: _BARS + 40,
+        8: _BARS + 8 + 8 + 12 + 8,  # widths twice, labels alive and uniqueness, sides and masks
+        9: _BARS + 4 * 8 + 20,  # four predictions, and what labels and analyst say
+        10: 4 * 8 + 8 + 32,  # predictions, their ensemble, and what of the bars comes with times
+        11: 8 + 3 * 8 + 8 + 48,  # times, signals and sides, and both tracks' probabilities
+        12: _BARS + 2 * 8 + 8 + 6 * 8,  # scores, extremes; widths, or a curve with its times
+        13: _BARS + 2 * 8 + 8 + 6 * 8 + 40,  # the same, and what the windows leave behind
+        14: _BARS + 2 * 8 + 8 + 6 * 8 + 32,  # the same, with noisy prices for one window
+        15: _BARS + 2 * 8 + 8 + 6 * 8 + 20,
+        16: _BARS + 48,
     }
 )
 """Bytes of each step for a base bar."""
+
+_OPENED: Final = 15
+"""The step that opens the holdout."""
 
 _LIBRARIES: Final = (
     "arch.bootstrap",
@@ -67,7 +69,7 @@ _LIBRARIES: Final = (
     "sklearn.linear_model",
     "talib",
 )
-_FIXED: Final = 40 << 20
+_FIXED: Final = 56 << 20
 """Tables, texts of models, the search's trials and caches, and what allocators hold."""
 _COPIES: Final = 6
 """Of the rows that models are trained on: the data set, with regimes, chosen, checked, digested."""
@@ -94,13 +96,17 @@ def demand_of(number: int, arguments: Mapping[str, object]) -> Demand:
     return Demand(_fixed(arguments), ROW_BYTES.get(number, 0), rows)
 
 
-def admit_all(memory: MemoryManager, arguments: Mapping[str, object]) -> None:
+def admit_all(memory: MemoryManager, data: MarketData, recipe: Recipe) -> None:
     """Refuse now what a later step would refuse, after an hour of work.
 
     Raises:
         MemoryBudgetError: a step is predicted not to fit; the message is that of the largest.
     """
-    demands = {number: demand_of(number, arguments) for number in ROW_BYTES}
+    seen: dict[bool, object] = {True: data.bars, False: data}  # the last two see the holdout
+    demands = {
+        number: demand_of(number, {"bars": seen[number < _OPENED], "recipe": recipe})
+        for number in ROW_BYTES
+    }
     largest = max(demands, key=lambda number: demands[number].total())
     memory.admit(f"step {largest} of the pipeline", demands[largest])
 
@@ -117,9 +123,8 @@ def admission(memory: MemoryManager) -> Admit:
 def _bars_of(value: object) -> int:
     if isinstance(value, Bars):
         return len(value)
-    if isinstance(value, Holdout):
-        return value.first_bar + value.n_bars
-    return 0
+    sealed = getattr(value, "holdout", value)
+    return sealed.first_bar + sealed.n_bars if isinstance(sealed, Holdout) else 0
 
 
 def _fixed(arguments: Mapping[str, object]) -> int:

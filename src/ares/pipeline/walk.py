@@ -10,6 +10,7 @@ import numpy as np
 
 from ares.backtest.engine import simulate
 from ares.backtest.strategies import ModelSignal
+from ares.learn.regimes import DIRECTIONS, VOLATILITIES
 from ares.market.timeframe import DAY
 from ares.validate.walk_forward import Window, WindowResult
 
@@ -92,6 +93,13 @@ def equity_returns(trades: pd.DataFrame) -> Float64Array:
     return returns
 
 
+def _regimes() -> pd.CategoricalDtype:
+    """All names that regimes have, so that the windows' tables join."""
+    import pandas as pd
+
+    return pd.CategoricalDtype([*DIRECTIONS, *VOLATILITIES])
+
+
 def test_window(
     bars: Bars, model: TradingModel, plan: Plan, window: Window, market: Market
 ) -> tuple[WindowResult, Float64Array]:
@@ -114,6 +122,7 @@ def test_window(
     result = trade(seen, score, dict(model.params), market, window.test_start, window.test_stop)
     day, returns = daily(result)
     predictions = model.decisions(seen[window.test_start :], signals)
+    predictions["regime"] = predictions["regime"].astype(_regimes())  # a byte instead of a text
     found = WindowResult(
         window=window,
         day=day,
