@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ares.core.errors import DataError
 from ares.core.identity import fingerprint
 from ares.market.datasets import file_digest, has_dataset
 from ares.market.files import source_files
@@ -46,25 +47,44 @@ def find_source(config: DataConfig, workspace: Workspace, load: Callable[[], Bar
     """Say what (symbol, exchange, timeframe) of the configuration means.
 
     Raises:
-        DataError: named files are missing.
+        DataError: named files are missing; from the loader, too, where what is read is no more
+            what this function saw.
     """
     how = config.model_dump(exclude={"data", "holdout"})
     market = (config.symbol, config.exchange, config.timeframe)
     files: list[Path] = []
-    content: Any
+    read: list[Path] = []  # what the bars are a function of
+    before: list[str] = []
+    content: Any = ("unknown",)
     if config.data:
-        files = source_files(list(config.data))
-        content = ("files", [file_digest(path) for path in files])
-    elif has_dataset(workspace, config.symbol, config.exchange, config.timeframe):
-        folder = workspace.dataset(config.exchange, config.symbol, config.timeframe)
-        content = ("dataset", file_digest(folder / MANIFEST))
+        files = read = source_files(list(config.data))
+        before = _digests(read)
+        content = ("files", before)
+    elif has_dataset(workspace, *market):
+        read = [workspace.dataset(config.exchange, config.symbol, config.timeframe) / MANIFEST]
+        before = _digests(read)
+        content = ("dataset", *before)
     elif market == SAMPLE:
         content = ("sample", fingerprint(load()))
     else:
         load()  # it says what is missing and how to load it
-        content = ("unknown",)
-    loader = Loader(lambda: without_names(load(), files), _demand(workspace, config, files))
+
+    def checked() -> Bars:
+        bars = load()
+        if _digests(read) != before:
+            raise DataError(
+                "the data may not be changed while they are read",
+                where=", ".join(str(path) for path in read[:3]),
+                remedy="Start again when they are complete.",
+            )
+        return without_names(bars, files)
+
+    loader = Loader(checked, _demand(workspace, config, files))
     return Source(fingerprint((content, how)), loader)
+
+
+def _digests(paths: list[Path]) -> list[str]:
+    return [file_digest(path) for path in paths]
 
 
 def _demand(workspace: Workspace, config: DataConfig, files: list[Path]) -> Demand:
