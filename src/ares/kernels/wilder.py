@@ -42,9 +42,8 @@ def directional_movement(
         low: float64, shape (n,).
         close: float64, shape (n,).
         period: Bars of the smoothing.
-        state: float64, shape (8,): bars seen, the last bar's high, low and close, the smoothed
-            movements up and down, the smoothed true range, and the index or, before it is defined,
-            the sum of its first values.
+        state: float64, shape (8,): bars seen, last high, low and close, smoothed movements up and
+            down, smoothed true range, and the index (or the sum of its first values).
         plus: Written to, shape (n,); defined from bar `period` on. So is `minus`.
         minus: Written to.
         index: Written to; defined from bar 2 * period - 1 on.

@@ -193,12 +193,7 @@ def make_dataset(
         usable &= side != 0
     labels, candidates = _labels(view.bars, track, usable, side, grid, costs, fill)
     if not candidates:
-        raise DataError(
-            f"no decision of the {track.name} has features and a label",
-            value=len(bars),
-            where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
-            remedy="Load more data, or shorten the horizon.",
-        )
+        raise _no_decision(bars, track)
     t0, t1 = view.base(labels.t0), view.base(labels.t1)
     kept = np.flatnonzero(_unbroken(bars, track, t0, t1))
     t0, t1 = t0[kept], t1[kept]
@@ -214,6 +209,15 @@ def make_dataset(
         weight=uniqueness(t0, t1),
         net_return=labels.net_return[kept],
         n_candidates=candidates,
+    )
+
+
+def _no_decision(bars: Bars, track: Track) -> DataError:
+    return DataError(
+        f"no decision of the {track.name} has features and a label",
+        value=len(bars),
+        where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
+        remedy="Load more data, or shorten the horizon.",
     )
 
 

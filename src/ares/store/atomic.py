@@ -293,42 +293,33 @@ def _write_temporary(
 
 def _write_halves(stream: BinaryIO, parts: list[Any]) -> None:
     """Write all parts, passing a durability point in their middle."""
-    half = sum(map(len, parts)) // 2
-    position, passed = 0, False
+    left = sum(map(len, parts)) // 2
     for part in parts:
         view = memoryview(part)
-        cut = half - position
-        position += len(view)
-        if not passed and position >= half:
-            stream.write(view[:cut])
+        if 0 <= left <= len(view):
+            stream.write(view[:left])
             stream.flush()
             durability_point("write.middle")
-            passed = True
-            view = view[cut:]
+            view, left = view[left:], -1
+        left -= len(view) if left >= 0 else 0
         stream.write(view)
 
 
 def _verify(stream: BinaryIO, parts: list[Any], path: Path) -> None:
     stream.seek(0)
-    position = 0
+    position, same = 0, True
     for part in parts:
-        view = memoryview(part)
-        for begin in range(0, len(view), _CHUNK):
-            wanted = view[begin : begin + _CHUNK]
-            if stream.read(len(wanted)) != wanted:
-                raise _differs(path, position)
-            position += len(wanted)
-    if stream.read(1):
-        raise _differs(path, position)
-
-
-def _differs(path: Path, position: int) -> StoreError:
-    return StoreError(
-        "what is read back must be what was written",
-        value=f"first difference in the MiB from byte {position}",
-        where=str(path),
-        remedy="Check the disk.",
-    )
+        for begin in range(0, len(part), _CHUNK):
+            wanted = memoryview(part)[begin : begin + _CHUNK]
+            same = same and stream.read(len(wanted)) == wanted
+            position += len(wanted) if same else 0
+    if not same or stream.read(1):
+        raise StoreError(
+            "what is read back must be what was written",
+            value=f"first difference in the MiB from byte {position}",
+            where=str(path),
+            remedy="Check the disk.",
+        )
 
 
 def _beside(source: Path, parent: Path) -> Path:
