@@ -91,7 +91,7 @@ def test_a_cache_that_cannot_grow_is_one_warning_and_the_run_goes_on(
     done = train_apart(home, finished.csv)
     assert done.returncode == 0, done.stderr
     told = json.loads((only_run(home) / "run_info.json").read_text())["fallbacks"]
-    assert [note.split(":")[0] for note in told] == ["results are not kept"]
+    assert sum(note.startswith("results are not kept") for note in told) == 1
     assert difference(artifacts(only_run(home)), artifacts(finished.run_dir)) == []
 
 
