@@ -138,15 +138,17 @@ def test_a_workspace_may_be_a_link(finished: Finished, tmp_path: Path) -> None:
     assert difference(artifacts(only_run(tmp_path / "real")), artifacts(finished.run_dir)) == []
 
 
-def test_a_link_to_nowhere_and_a_file_are_no_workspace(finished: Finished, tmp_path: Path) -> None:
+def test_a_file_is_no_workspace_and_a_link_to_nowhere_is_followed(tmp_path: Path) -> None:
     """R24."""
-    (tmp_path / "nowhere").symlink_to(tmp_path / "absent" / "deeper", target_is_directory=True)
     (tmp_path / "file").write_text("no folder")
-    for home in (tmp_path / "nowhere", tmp_path / "file"):
-        done = call_ares(tmp_path, "train", "--data", finished.csv, "--symbol", "IXIC", home=home)
-        assert done.code == 2, done.err
-        assert str(home) in done.err
+    done = call_ares(tmp_path, "train", "--until", "1", home=tmp_path / "file")
+    assert done.code == 2, done.err
+    assert str(tmp_path / "file") in done.err
     assert (tmp_path / "file").read_text() == "no folder"
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent" / "deeper", target_is_directory=True)
+    done = call_ares(tmp_path, "train", "--until", "1", home=tmp_path / "nowhere")
+    assert done.code == 0, done.err
+    assert (tmp_path / "absent" / "deeper" / ".ares" / "store").is_dir()
 
 
 def test_a_missing_data_file_and_a_missing_run_are_named(tmp_path: Path) -> None:
