@@ -15,6 +15,7 @@ from ares.core.identity import fingerprint
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.pipeline import steps
+from ares.pipeline.footprint import admission, admit_all, preload
 from ares.pipeline.program import recipe_of, refit
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
@@ -129,8 +130,10 @@ class EnhancedTrainingManager:
             AresError: bad input, or anything else that Ares raises on purpose.
         """
         self._take(training_input)
-        self.initialize()
+        preload()
         tools = self.get_optimized_manager()
+        tools.memory_manager.measure_base()
+        self.initialize()
         source = find_source(self.config.data, tools.workspace, self._loader())
         request = fingerprint((shaping_values(self.config), source.identity))
         with Session(
@@ -142,6 +145,8 @@ class EnhancedTrainingManager:
                 until=self._until,
                 on_start=self._observer.step_started,
                 on_end=self._observer.step_ended,
+                memory=tools.memory_manager,
+                admit=admission(tools.memory_manager),
             )
             with tools.watched(), remembering(None if self._fresh else runner.store):
                 try:
@@ -178,6 +183,8 @@ class EnhancedTrainingManager:
         config, run = self.config, runner.run
         data = run(steps.collect_data, source.loader, source.identity, config.data.holdout)  # 1
         recipe = recipe_of(config, self.get_optimized_manager().costs_for(data.bars.calendar))
+        if not runner.records[0].cached:  # what is kept already needs no memory
+            admit_all(session.memory, data, recipe)
         trained = refit(runner, data.bars, recipe, session.tools)  # 2 to 12
         walk = run(
             steps.validate_walk_forward,

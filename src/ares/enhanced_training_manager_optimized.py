@@ -69,8 +69,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger("ares.toolkit")
-_WATCH = 0.5
-"""Seconds between looks at the memory in use."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,9 @@ class EnhancedTrainingManagerOptimized:
         self.workspace = Workspace.locate(home)
         options = self.config.computational_optimization
         memory = options.memory_management
-        self.memory_manager = MemoryManager(memory.memory_threshold, budget=memory.budget)
+        self.memory_manager = MemoryManager(
+            memory.memory_threshold, budget=memory.budget, enforced=self.memory_management
+        )
         self.data_manager = MemoryEfficientDataManager()
         self.fallbacks: list[str] = []
         self.cached_backtester: CachedBacktester | None = None
@@ -150,7 +150,7 @@ class EnhancedTrainingManagerOptimized:
 
     def watched(self) -> AbstractContextManager[object]:
         """Keep the memory budget while work goes on, where both switches are on."""
-        return self.memory_manager.watch(_WATCH) if self.memory_management else nullcontext()
+        return self.memory_manager.watch() if self.memory_management else nullcontext()
 
     def remembering(self) -> AbstractContextManager[object]:
         """Find what `ares precompute` kept, where both switches of caching are on."""

@@ -1,4 +1,4 @@
-"""Frames made small without losing a bit, and a budget that caches keep to."""
+"""The memory budget: admission, sampling, eviction, and the limits of the machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import gc
 import json
 import mmap
 import os
+import threading
+import time
 
+import numpy as np
 import pytest
 
 from ares.core.errors import ConfigError, MemoryBudgetError
-from ares.market.budget import cgroup_limit, memory_limit, parse_size
-from ares.market.memory import MemoryManager, tree_bytes
+from ares.market.budget import cgroup_limit, memory_limit, parse_size, peak_of_process, tree_bytes
+from ares.market.memory import Demand, MemoryManager
+
+MIB = 1 << 20
 
 
 class Cache:
@@ -71,8 +76,6 @@ def test_watching_evicts_and_remembers_the_peak(crowd):
         for _ in range(400):
             if log:
                 break
-            import time
-
             time.sleep(0.005)
     assert log == ["a"]
     assert manager.profile_memory_usage()["peak_bytes"] == 300
@@ -161,3 +164,80 @@ def test_without_cgroups_physical_memory_is_the_limit(tmp_path):
     assert cgroup_limit(root=tmp_path, own=tmp_path / "absent") is None
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 0 < memory_limit() <= pages * 1.01
+
+
+def manager_of(base: int, budget: int) -> MemoryManager:
+    return MemoryManager(budget=budget * MIB, usage=lambda: base * MIB)
+
+
+def test_a_stage_that_fits_keeps_its_workers():
+    manager = manager_of(300, 1000)
+    demand = Demand(fixed_bytes=100 * MIB, row_bytes=100.0, rows=MIB, worker_bytes=200 * MIB)
+    assert manager.admit("a stage", demand, workers=3) == 3
+
+
+@pytest.mark.parametrize(("budget", "workers"), [(900, 3), (899, 2), (700, 2), (699, 1), (500, 1)])
+def test_workers_are_taken_away_until_a_stage_fits(budget, workers):
+    manager = manager_of(300, budget)
+    demand = Demand(fixed_bytes=100 * MIB, row_bytes=100.0, rows=MIB, worker_bytes=200 * MIB)
+    assert manager.admit("a stage", demand, workers=3) == workers
+
+
+def test_a_refusal_names_the_stage_and_what_would_fit():
+    manager = manager_of(300, 499)
+    demand = Demand(fixed_bytes=100 * MIB, row_bytes=100.0, rows=MIB, worker_bytes=200 * MIB)
+    with pytest.raises(MemoryBudgetError) as caught:
+        manager.admit("step 5, training", demand, workers=3)
+    text = str(caught.value)
+    assert "step 5, training" in text
+    assert "--memory 500MiB" in text
+    assert "1,038,090 of the 1,048,576 bars" in text
+    fitting = Demand(100 * MIB, 100.0, 1_038_090)
+    assert manager.admit("step 5, training", fitting) == 1
+    assert manager_of(300, 500).admit("step 5, training", demand) == 1
+
+
+def test_no_rows_are_offered_where_none_would_fit():
+    with pytest.raises(MemoryBudgetError) as caught:
+        manager_of(300, 399).admit("a stage", Demand(100 * MIB, 100.0, MIB))
+    assert "--timerange" not in str(caught.value)
+
+
+def test_a_manager_that_does_not_enforce_refuses_nothing():
+    manager = MemoryManager(budget=1, usage=lambda: 10, enforced=False)
+    assert manager.admit("a stage", Demand(1 << 50), workers=7) == 7
+
+
+def test_a_stage_knows_its_own_peak_and_the_manager_the_highest():
+    used = [100]
+    manager = MemoryManager(budget=10_000, usage=lambda: used[0])
+    with manager.stage("outer") as outer:
+        used[0] = 300
+        with manager.stage("inner") as inner:
+            manager.sample()
+            used[0] = 200
+        used[0] = 250
+    with manager.stage("later") as later:
+        pass
+    assert (outer.peak_bytes, inner.peak_bytes, later.peak_bytes) == (300, 300, 250)
+    assert manager.profile_memory_usage()["peak_bytes"] == 300
+
+
+def test_one_thread_samples_for_all_who_ask():
+    def samplers() -> int:
+        return sum(thread.name == "ares-memory" for thread in threading.enumerate())
+
+    manager = MemoryManager()
+    with manager.watch(), manager.stage("outer"), manager.stage("inner"), manager.watch():
+        assert samplers() == 1
+    assert samplers() == 0
+
+
+def test_a_peak_between_two_samples_is_seen():
+    """The kernel keeps the highest resident memory of the process; nothing is reset for that."""
+    manager = MemoryManager()
+    room = peak_of_process() - tree_bytes()
+    with manager.stage("short", interval=60.0) as stage:
+        block = np.ones(max(room, 0) // 8 + (64 * MIB) // 8)
+        del block
+    assert stage.peak_bytes > manager.base_bytes + 48 * MIB

@@ -171,7 +171,7 @@ def test_equity_returns_compound_to_the_equity() -> None:
 @pytest.mark.parametrize("late", [0, 1, 3])
 def test_a_delayed_score_is_known_later_and_starts_with_the_window(late: int) -> None:
     score = np.arange(20.0)
-    found = delayed(score, late, Window(0, 10, 10, 20))
+    found = delayed(score[10:], late, Window(0, 10, 10, 20))
     for bar in range(20):
         if bar < 10 + late:
             assert np.isnan(found[bar])

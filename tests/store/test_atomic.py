@@ -147,8 +147,8 @@ def test_a_writer_function_and_a_refusing_check(tmp_path):
 
 
 def test_what_is_read_back_must_be_what_was_written(tmp_path, monkeypatch):
-    def lossy(stream, data):
-        stream.write(data[:-1] + b"?")
+    def lossy(stream, parts):
+        stream.write(b"".join(parts)[:-1] + b"?")
 
     monkeypatch.setattr(atomic, "_write_halves", lossy)
     with pytest.raises(StoreError, match="read back"):

@@ -29,6 +29,7 @@ from ares.core.errors import FingerprintError
 
 DIGEST_BYTES: Final = 20
 _MAX_DEPTH: Final = 200
+_PIECE: Final = 1 << 16
 
 
 class _Hash(Protocol):
@@ -215,13 +216,17 @@ def _array(value: npt.NDArray[Any]) -> tuple[str, bytes]:
         raise FingerprintError(
             "arrays must have a plain dtype", value=str(dtype), remedy="Convert it first."
         )
-    canonical = np.ascontiguousarray(value, dtype=dtype.newbyteorder("<"))
-    if dtype.kind in "fc":
-        canonical = canonical + canonical.dtype.type(0)  # -0.0 becomes 0.0
-        if dtype.kind == "f":
-            canonical[np.isnan(canonical)] = np.nan
-    head = f"{canonical.dtype.str}{value.shape}|".encode()
+    plain = np.ascontiguousarray(value, dtype=dtype.newbyteorder("<"))
+    head = f"{plain.dtype.str}{value.shape}|".encode()
+    flat = plain.reshape(-1)
     if dtype.kind in "mM":
-        canonical = canonical.view("<i8")
-    body = hashlib.blake2b(canonical.data, digest_size=DIGEST_BYTES)
+        flat = flat.view("<i8")
+    body = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for begin in range(0, len(flat), _PIECE):  # so that a large array is never copied whole
+        piece = flat[begin : begin + _PIECE]
+        if dtype.kind in "fc":
+            piece = piece + piece.dtype.type(0)  # -0.0 becomes 0.0
+            if dtype.kind == "f":
+                piece[np.isnan(piece)] = np.nan
+        body.update(piece.data)
     return "array", head + body.digest()

@@ -18,9 +18,12 @@ from ares.core.types import readonly
 from ares.learn.calibration import Calibrator, fit_calibrator, log_loss
 from ares.learn.enhancement import enhance_specialists
 from ares.learn.ensembles import Stacker, fit_ensemble, gate
-from ares.learn.regime_chain import N_REGIMES, RegimeChain, regime_probabilities
+from ares.learn.features import PIECE
+from ares.learn.regime_chain import N_REGIMES, RegimeChain, RegimeStates, regime_states
 from ares.learn.specialists import Specialists, fit_specialists
-from ares.learn.track import Dataset, Track, TrackView, track_matrix
+from ares.learn.track import Dataset, Track, TrackView, track_pieces
+from ares.market.budget import give_back
+from ares.market.resample import resample
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from ares.core.types import BoolArray, Float64Array
     from ares.learn.incremental import IncrementalTrainer
     from ares.learn.splits import Chain
+    from ares.learn.track import ExtraColumns
 
 _log = logging.getLogger("ares.learn")
 _MIN_ROWS = 100
@@ -105,26 +109,26 @@ def fit_chain(
     seed: int,
     trainer: IncrementalTrainer,
     enhance: bool,
-    extra: Float64Array | None = None,
+    extra: ExtraColumns | None = None,
 ) -> TrackFit:
     """Fit the specialists of every chunk and predict it with them.
 
     Raises:
         DataError: the last chunk's models, which are the final ones, have too few rows.
     """
-    market = track_matrix(view.bars, track, extra)
     names = dataset.names + REGIME_NAMES
-    predictions = np.full((len(view.bars), 1 + N_REGIMES), np.nan)
     fitted: list[Specialists | None] = []
     notes: list[str] = []
-    for chunk, model in enumerate(regimes.models):
-        states = regime_probabilities(model, regimes.timeframe, view.bars)
-        rows = _training_rows(dataset, states, chain, chunk)
+    coarse = resample(view.bars, regimes.timeframe)
+    states = [regime_states(model, coarse) for model in regimes.models]
+    for chunk, state in enumerate(states):
+        known = state.of_rows(view.bars, dataset.rows)
+        rows = _training_rows(dataset, known, chain, chunk)
         if rows is None:
             fitted.append(None)
             notes.append(f"chunk {chunk}: too few rows for models")
             continue
-        known = states[dataset.rows[rows]]
+        known = known[rows]
         arguments = (np.hstack([dataset.X[rows], known]), dataset.y[rows], dataset.weight[rows])
         name_seed = seed_for(seed, f"{track.name} chunk {chunk}")
         if enhance:
@@ -138,16 +142,38 @@ def fit_chain(
                 *arguments, known, names, track.config, name_seed, trainer
             )
         notes += [f"chunk {chunk}: {note}" for note in specialists.fallbacks]
-        inside = _inside(view, chain, chunk)
-        predictions[inside] = specialists.predict(np.hstack([market[inside], states[inside]]))
         fitted.append(specialists)
+    trainer.clear()
+    give_back()  # training took memory that predictions need
     if not fitted or fitted[-1] is None:
         raise DataError(
             f"the {track.name}'s final models need {_MIN_ROWS} labelled rows of both classes",
             value=len(dataset.t0),
             remedy="Load more data, or shorten its horizon.",
         )
+    predictions = _chained(view, track, fitted, states, chain, extra)
     return TrackFit(tuple(fitted), predictions, tuple(notes))
+
+
+def _chained(
+    view: TrackView,
+    track: Track,
+    fitted: list[Specialists | None],
+    states: list[RegimeStates],
+    chain: Chain,
+    extra: ExtraColumns | None,
+) -> Float64Array:
+    """What each chunk's models say of their chunk, piece by piece."""
+    predictions = np.full((len(view.bars), 1 + N_REGIMES), np.nan)
+    for start, piece in track_pieces(view.bars, track, extra):
+        for chunk, (specialists, state) in enumerate(zip(fitted, states, strict=True)):
+            inside = _inside(view, chain, chunk)
+            begin, end = max(inside.start, start), min(inside.stop, start + len(piece))
+            if specialists is not None and begin < end:
+                known = state.at(view.bars[begin:end])
+                columns = np.hstack([piece[begin - start : end - start], known])
+                predictions[begin:end] = specialists.predict(columns)
+    return predictions
 
 
 def ensemble_chain(
@@ -162,17 +188,21 @@ def ensemble_chain(
     p = np.full(len(view.bars), np.nan)
     stackers: list[Stacker | None] = []
     notes: list[str] = []
-    states_at = np.full((len(view.bars), N_REGIMES), np.nan)  # each row by its chunk's own model
+    states_at = np.full((len(dataset.rows), N_REGIMES), np.nan)  # each by its chunk's own model
+    coarse = resample(view.bars, regimes.timeframe)
     for chunk, model in enumerate(regimes.models):
         inside = _inside(view, chain, chunk)
-        states = regime_probabilities(model, regimes.timeframe, view.bars)
-        states_at[inside] = states[inside]
+        states = regime_states(model, coarse)
+        own = (dataset.rows >= inside.start) & (dataset.rows < inside.stop)
+        states_at[own] = states.of_rows(view.bars, dataset.rows[own])
         stacker = None
         if fit.specialists[chunk] is not None:
             stacker, reason = _stacker(
                 dataset, fit, states_at, chain.training_rows(chunk, dataset.t1), config
             )
-            p[inside] = combine(stacker, fit.predictions[inside], states[inside])
+            for begin in range(inside.start, inside.stop, PIECE):
+                part = slice(begin, min(begin + PIECE, inside.stop))
+                p[part] = combine(stacker, fit.predictions[part], states.at(view.bars[part]))
             if stacker is None:
                 notes.append(f"chunk {chunk}: gating alone, {reason}")
         stackers.append(stacker)
@@ -201,7 +231,9 @@ def calibrate_chain(
         elif calibrator.reason:
             notes.append(f"chunk {chunk}: identity, {calibrator.reason}")
         inside = _inside(view, chain, chunk)
-        p[inside] = calibrator.predict(raw[inside])
+        for begin in range(inside.start, inside.stop, PIECE):
+            part = slice(begin, min(begin + PIECE, inside.stop))
+            p[part] = calibrator.predict(raw[part])
         calibrators.append(calibrator)
     final = scored & (dataset.t0 >= chain.borders[-2])
     if np.count_nonzero(final) < config.min_rows:
@@ -225,17 +257,15 @@ def combine(
     return gate(predictions, states) if stacker is None else stacker.predict(predictions, states)
 
 
-def _inside(view: TrackView, chain: Chain, chunk: int) -> BoolArray:
-    start, stop = chain.borders[chunk], chain.borders[chunk + 1]
-    inside: BoolArray = (view.base_row >= start) & (view.base_row < stop)
-    return inside
+def _inside(view: TrackView, chain: Chain, chunk: int) -> slice:
+    return view.within(int(chain.borders[chunk]), int(chain.borders[chunk + 1]))
 
 
 def _training_rows(
     dataset: Dataset, states: Float64Array, chain: Chain, chunk: int
 ) -> BoolArray | None:
     rows = chain.training_rows(chunk, dataset.t1)
-    rows = rows & np.isfinite(states[dataset.rows]).all(axis=1)
+    rows = rows & np.isfinite(states).all(axis=1)
     ones, count = int(dataset.y[rows].sum()), int(np.count_nonzero(rows))
     enough = count >= _MIN_ROWS and min(ones, count - ones) >= _MIN_CLASS
     return rows if enough else None
@@ -250,9 +280,8 @@ def _stacker(
 ) -> tuple[Stacker | None, str]:
     chained = fit.predictions[dataset.rows]
     rows = rows & np.isfinite(chained).all(axis=1)
-    at = dataset.rows[rows]
     found = fit_ensemble(
-        chained[rows], states_at[at], dataset.y[rows], dataset.weight[rows], config
+        chained[rows], states_at[rows], dataset.y[rows], dataset.weight[rows], config
     )
     return found.stacker, found.reason
 

@@ -17,6 +17,7 @@ from ares.core.errors import ConfigError
 from ares.core.types import readonly
 from ares.learn.features_core import Feature, check_talib
 from ares.learn.features_price import PRICE_FEATURES
+from ares.learn.features_series import Carried, Recursive
 from ares.learn.features_trend import TREND_FEATURES
 from ares.learn.features_volume import VOLUME_FEATURES
 from ares.learn.splits import stretches
@@ -24,11 +25,14 @@ from ares.store.codecs import register
 from ares.store.memo import active
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ares.core.types import BoolArray, Float64Array
     from ares.market.bars import Bars
     from ares.store.memo import Memo
+
+PIECE: Final = 16_384
+"""Rows that are computed at a time: 8 MB of features, and no result depends on it."""
 
 FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
     {feature.name: feature for feature in (*PRICE_FEATURES, *TREND_FEATURES, *VOLUME_FEATURES)}
@@ -86,20 +90,92 @@ def compute_features(
         ConfigError: an unknown feature, or TA-Lib's process-wide switches were changed.
     """
     chosen = feature_names(bars.interval_ns) if names is None else tuple(names)
+    matrix = np.empty((len(bars), len(chosen)))
+    for start, piece in feature_pieces(bars, chosen, max_gap=max_gap):
+        matrix[start : start + len(piece)] = piece
+    return FeatureSet(chosen, matrix)
+
+
+def feature_pieces(
+    bars: Bars, names: Sequence[str] | None = None, *, max_gap: int | None, size: int = PIECE
+) -> Iterator[tuple[int, Float64Array]]:
+    """The matrix of `compute_features` as pieces of `size` rows, oldest first, bit for bit.
+
+    Args:
+        bars: As for `compute_features`, like `names` and `max_gap`.
+        names: Likewise.
+        max_gap: Likewise.
+        size: Rows of a piece; the last one may be shorter.
+
+    Yields:
+        Row at which the piece begins, and the piece, float64 (rows, k).
+
+    Raises:
+        ConfigError: as `compute_features`.
+    """
+    chosen = feature_names(bars.interval_ns) if names is None else tuple(names)
     features = [_known(name) for name in chosen]
     check_talib()
     memo = active()
     if memo is not None and (kept := _recalled(memo, bars, chosen, max_gap)) is not None:
-        return kept
-    matrix = np.full((len(bars), len(features)), np.nan)
-    for stretch in stretches(bars, max_gap):
-        for column, feature in enumerate(features):
-            if stretch.stop - stretch.start > feature.warmup:
-                inputs = (getattr(bars, name)[stretch] for name in feature.inputs)
-                values = feature.function(*inputs)
-                defined = slice(stretch.start + feature.warmup, stretch.stop)
-                matrix[defined, column] = values[feature.warmup :]
-    return FeatureSet(chosen, matrix)
+        yield from ((at, kept.matrix[at : at + size]) for at in range(0, len(bars), size))
+        return
+    cuts = [_Stretch(bars, features, cut) for cut in stretches(bars, max_gap)]
+    for start in range(0, len(bars), size):
+        stop = min(start + size, len(bars))
+        piece = np.full((stop - start, len(features)), np.nan)
+        while cuts and cuts[0].start < stop:
+            cuts[0].fill(piece, start, stop)
+            if cuts[0].stop > stop:
+                break
+            cuts.pop(0)
+        yield start, piece
+
+
+class _Stretch:
+    """Features of the bars between two long gaps, made in the order of the bars."""
+
+    def __init__(self, bars: Bars, features: Sequence[Feature], cut: slice) -> None:
+        self.start, self.stop = cut.start, cut.stop
+        self._bars = bars
+        self._features = features
+        self._overlap = max((feature.warmup for feature in features), default=0)
+        recursive = [f.function for f in features if isinstance(f.function, Recursive)]
+        self._series = tuple(dict.fromkeys(name for f in recursive for name in f.series))
+        self._carried: Carried | None = None
+        self._whole: dict[str, Float64Array] = {}
+
+    def fill(self, piece: Float64Array, start: int, stop: int) -> None:
+        """Write the rows of this stretch that lie in `piece`, which is bars [start, stop)."""
+        begin, end = max(start, self.start), min(stop, self.stop)
+        if self._carried is None:
+            self._carried = Carried(self._series, self._overlap)
+        bars = self._bars
+        new = slice(begin, end)
+        series = self._carried.push(bars.high[new], bars.low[new], bars.close[new])
+        for column, feature in enumerate(self._features):
+            first = max(begin, self.start + feature.warmup)
+            if first < end:
+                values = self._values(feature, series, max(self.start, begin - feature.warmup), end)
+                piece[first - start : end - start, column] = values[len(values) - (end - first) :]
+
+    def _values(
+        self, feature: Feature, series: dict[str, Float64Array], begin: int, end: int
+    ) -> Float64Array:
+        """The feature at bars [begin, end) of the bars before `end`; its last rows are right."""
+        function = feature.function
+        if isinstance(function, Recursive):
+            columns = [getattr(self._bars, name)[begin:end] for name in function.inputs]
+            carried = [series[name][begin - end :] for name in function.series]
+            return function.window(*columns, *carried)
+        if feature.carried:
+            return function(*(getattr(self._bars, name)[begin:end] for name in feature.inputs))
+        if feature.name not in self._whole:
+            cut = slice(self.start, self.stop)
+            self._whole[feature.name] = function(
+                *(getattr(self._bars, name)[cut] for name in feature.inputs)
+            )
+        return self._whole[feature.name][begin - self.start : end - self.start]
 
 
 def kept_under(digest: str, names: tuple[str, ...], max_gap: int | None) -> tuple[object, ...]:

@@ -32,7 +32,8 @@ class Feature:
         warmup: Bars of a segment before the first defined value.
         unit: What 1.0 means.
         carried: True where the last `warmup + 1` bars alone decide the value, bit for bit, so that
-            it can be carried bar by bar; False where it remembers its segment's start.
+            it can be carried bar by bar; False where it remembers its segment's start: then the
+            function is a `Recursive`, or each segment is computed at once.
         function: From the columns of one contiguous segment, longer than `warmup`, to one value
             per bar; finite from `warmup` on.
         below: The feature varies only where a bar is shorter than this (ns); 0 means always.
@@ -71,25 +72,10 @@ def check_talib() -> None:
         )
 
 
-def in_units(close: Float64Array, *prices: Float64Array) -> list[Float64Array]:
-    """Prices in units of the segment's first close.
-
-    TA-Lib takes differences below 1e-14 for zero, which prices near 5e-5 come close to.
-    """
-    return [price / close[0] for price in prices]
-
-
 def previous(x: Float64Array) -> Float64Array:
     """The value one bar earlier; NaN at the first bar."""
     out = np.full(len(x), np.nan)
     out[1:] = x[:-1]
-    return out
-
-
-def relative_atr(high: Float64Array, low: Float64Array, close: Float64Array) -> Float64Array:
-    """Average true range of 14 bars (Wilder) as a share of the close."""
-    units = in_units(close, high, low, close)
-    out: Float64Array = talib_call("ATR", *units, timeperiod=14) / units[2]
     return out
 
 

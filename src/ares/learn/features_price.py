@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ares.kernels.rolling import log_change, log_ratio, ratio, rolling_deviation, rolling_mean
-from ares.learn.features_core import Feature, previous, relative_atr
+from ares.learn.features_core import Feature, previous
+from ares.learn.features_series import Recursive
 
 if TYPE_CHECKING:
     from ares.core.types import Float64Array
@@ -98,6 +99,8 @@ def volatility_of_volatility(high: Float64Array, low: Float64Array, *, window: i
     return ratio(deviation, mean)
 
 
+_ATR: Final = Recursive((), ("atr",), lambda atr: atr)
+"""Average true range of 14 bars (Wilder) as a share of the close."""
 _RETURN: Final = "log return"
 _VOLATILITY: Final = "log return per bar, root mean square"
 
@@ -119,7 +122,7 @@ PRICE_FEATURES: Final = (
         True,
         partial(garman_klass, window=20),
     ),
-    Feature("atr_14", ("high", "low", "close"), 14, "share of the close", False, relative_atr),
+    Feature("atr_14", ("high", "low", "close"), 14, "share of the close", False, _ATR),
     Feature(
         "volatility_ratio_10_60",
         ("close",),

@@ -8,69 +8,56 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ares.kernels.indicators import rsi as wilder
 from ares.kernels.rolling import (
     log_change,
     ratio,
     rolling_covariance,
     rolling_deviation,
+    rolling_dot,
     rolling_mean,
 )
 from ares.learn.features_core import (
     FLAT,
     Feature,
-    in_units,
     per_volatility,
     position_in_range,
     previous,
-    relative_atr,
     talib_call,
 )
 from ares.learn.features_price import realised
+from ares.learn.features_series import Recursive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ares.core.types import Float64Array
 
 
-def sma_distance(
-    high: Float64Array, low: Float64Array, close: Float64Array, *, window: int
-) -> Float64Array:
+def sma_distance(close: Float64Array, atr: Float64Array, *, window: int) -> Float64Array:
     """Distance of the close from its mean, in ATR(14)."""
     distance, _ = rolling_deviation(close, window)
-    return per_volatility(distance / close, relative_atr(high, low, close))
+    return per_volatility(distance / close, atr)
 
 
-def ema_distance(
-    high: Float64Array, low: Float64Array, close: Float64Array, *, window: int
-) -> Float64Array:
+def ema_distance(unit: Float64Array, mean: Float64Array, atr: Float64Array) -> Float64Array:
     """Distance of the close from its exponential mean, in ATR(14)."""
-    (units,) = in_units(close, close)
-    distance = (units - talib_call("EMA", units, timeperiod=window)) / units
-    return per_volatility(distance, relative_atr(high, low, close))
+    return per_volatility((unit - mean) / unit, atr)
 
 
-def slope(
-    high: Float64Array, low: Float64Array, close: Float64Array, *, window: int
-) -> Float64Array:
-    """Least-squares slope of the close per bar, in ATR(14)."""
-    (units,) = in_units(close, close)
-    rise = talib_call("LINEARREG_SLOPE", units, timeperiod=window) / units
-    return per_volatility(rise, relative_atr(high, low, close))
+def slope(unit: Float64Array, atr: Float64Array, *, window: int) -> Float64Array:
+    """Least-squares slope of the close per bar, in ATR(14).
+
+    A change from one bar to the next moves all later closes of the window, so the slope is a
+    weighted sum of the changes: exactly 0 where there were none.
+    """
+    offset = np.arange(window) - (window - 1) / 2.0
+    weights = offset[::-1].cumsum()[::-1] / (offset @ offset)
+    return per_volatility(rolling_dot(unit - previous(unit), weights[1:]) / unit, atr)
 
 
-def adx(high: Float64Array, low: Float64Array, close: Float64Array) -> Float64Array:
-    """Average directional index of 14 bars over 100."""
-    units = in_units(close, high, low, close)
-    out: Float64Array = talib_call("ADX", *units, timeperiod=14) / 100.0
-    return out
-
-
-def directional(high: Float64Array, low: Float64Array, close: Float64Array) -> Float64Array:
-    """Plus less minus directional indicator of 14 bars over 100."""
-    units = in_units(close, high, low, close)
-    plus = talib_call("PLUS_DI", *units, timeperiod=14)
-    out: Float64Array = (plus - talib_call("MINUS_DI", *units, timeperiod=14)) / 100.0
-    return out
+def percent(index: Float64Array) -> Float64Array:
+    """An index over 100: average directional index, or plus less minus directional indicator."""
+    return index / 100.0
 
 
 def aroon(high: Float64Array, low: Float64Array) -> Float64Array:
@@ -85,11 +72,9 @@ def efficiency(close: Float64Array, *, window: int) -> Float64Array:
     return ratio(log_change(close, window), path)
 
 
-def rsi(close: Float64Array, *, window: int) -> Float64Array:
+def rsi(index: Float64Array) -> Float64Array:
     """Wilder's relative strength index from -0.5 to 0.5; 0 while nothing has moved."""
-    out = np.empty(len(close))
-    wilder(close, np.zeros(1, dtype=np.int64), window, np.zeros(4), out)
-    return out / 100.0 - 0.5
+    return index / 100.0 - 0.5
 
 
 def rate_of_change(close: Float64Array, *, window: int) -> Float64Array:
@@ -104,11 +89,9 @@ def momentum(close: Float64Array, *, window: int) -> Float64Array:
     return per_volatility(log_change(close, window), scale)
 
 
-def macd(high: Float64Array, low: Float64Array, close: Float64Array, *, part: int) -> Float64Array:
-    """MACD(12, 26, 9) in ATR(14): line (part 0) or histogram (part 2)."""
-    (units,) = in_units(close, close)
-    parts = talib_call("MACD", units, fastperiod=12, slowperiod=26, signalperiod=9)
-    return per_volatility(parts[part] / units, relative_atr(high, low, close))
+def macd(part: Float64Array, unit: Float64Array, atr: Float64Array) -> Float64Array:
+    """Line or histogram of MACD(12, 26, 9), in ATR(14)."""
+    return per_volatility(part / unit, atr)
 
 
 def stochastic(
@@ -121,13 +104,10 @@ def stochastic(
     return out
 
 
-def cci(high: Float64Array, low: Float64Array, close: Float64Array) -> Float64Array:
+def cci(index: Float64Array, typical: Float64Array, unit: Float64Array) -> Float64Array:
     """Commodity channel index of 20 bars over 100; 0 in a flat window."""
-    units = in_units(close, high, low, close)
-    index = talib_call("CCI", *units, timeperiod=20) / 100.0
-    typical = (units[0] + units[1] + units[2]) / 3.0
     _, deviation = rolling_deviation(typical, 20)
-    return np.where(deviation <= FLAT * units[2], 0.0, index)
+    return np.where(deviation <= FLAT * unit, 0.0, index / 100.0)
 
 
 def z_score(close: Float64Array, *, window: int) -> Float64Array:
@@ -159,30 +139,62 @@ def range_position(
     return position_in_range(high, low, close, window)
 
 
+def _of(*series: str, window: Callable[..., Float64Array]) -> Recursive:
+    return Recursive((), series, window)
+
+
+def _rsi(window: int) -> Recursive:
+    return Recursive((), (f"rsi_{window}",), rsi, bars=("close",))
+
+
+def _sma_distance(window: int) -> Recursive:
+    return Recursive(("close",), ("atr",), partial(sma_distance, window=window))
+
+
 _CLOSE: Final = ("close",)
 _HLC: Final = ("high", "low", "close")
 _ATR: Final = "ATR(14)"
 
 TREND_FEATURES: Final = (
-    Feature("sma_distance_20", _HLC, 19, _ATR, False, partial(sma_distance, window=20)),
-    Feature("sma_distance_50", _HLC, 49, _ATR, False, partial(sma_distance, window=50)),
-    Feature("ema_distance_12", _HLC, 14, _ATR, False, partial(ema_distance, window=12)),
-    Feature("ema_distance_50", _HLC, 49, _ATR, False, partial(ema_distance, window=50)),
-    Feature("slope_20", _HLC, 19, "ATR(14) per bar", False, partial(slope, window=20)),
-    Feature("slope_60", _HLC, 59, "ATR(14) per bar", False, partial(slope, window=60)),
-    Feature("adx_14", _HLC, 27, "index / 100", False, adx),
-    Feature("directional_14", _HLC, 14, "index / 100", False, directional),
+    Feature("sma_distance_20", _HLC, 19, _ATR, False, _sma_distance(20)),
+    Feature("sma_distance_50", _HLC, 49, _ATR, False, _sma_distance(50)),
+    Feature(
+        "ema_distance_12", _HLC, 14, _ATR, False, _of("unit", "ema_12", "atr", window=ema_distance)
+    ),
+    Feature(
+        "ema_distance_50", _HLC, 49, _ATR, False, _of("unit", "ema_50", "atr", window=ema_distance)
+    ),
+    Feature(
+        "slope_20",
+        _HLC,
+        19,
+        "ATR(14) per bar",
+        False,
+        _of("unit", "atr", window=partial(slope, window=20)),
+    ),
+    Feature(
+        "slope_60",
+        _HLC,
+        59,
+        "ATR(14) per bar",
+        False,
+        _of("unit", "atr", window=partial(slope, window=60)),
+    ),
+    Feature("adx_14", _HLC, 27, "index / 100", False, _of("adx", window=percent)),
+    Feature("directional_14", _HLC, 14, "index / 100", False, _of("directional", window=percent)),
     Feature("aroon_25", ("high", "low"), 25, "index / 100", True, aroon),
     Feature("efficiency_20", _CLOSE, 20, "share", True, partial(efficiency, window=20)),
-    Feature("rsi_5", _CLOSE, 5, "index / 100 - 0.5", False, partial(rsi, window=5)),
-    Feature("rsi_14", _CLOSE, 14, "index / 100 - 0.5", False, partial(rsi, window=14)),
+    Feature("rsi_5", _CLOSE, 5, "index / 100 - 0.5", False, _rsi(5)),
+    Feature("rsi_14", _CLOSE, 14, "index / 100 - 0.5", False, _rsi(14)),
     Feature("roc_10", _CLOSE, 10, "relative change", True, partial(rate_of_change, window=10)),
     Feature("momentum_20", _CLOSE, 20, "deviations", True, partial(momentum, window=20)),
-    Feature("macd", _HLC, 33, _ATR, False, partial(macd, part=0)),
-    Feature("macd_histogram", _HLC, 33, _ATR, False, partial(macd, part=2)),
+    Feature("macd", _HLC, 33, _ATR, False, _of("macd", "unit", "atr", window=macd)),
+    Feature(
+        "macd_histogram", _HLC, 33, _ATR, False, _of("macd_histogram", "unit", "atr", window=macd)
+    ),
     Feature("stochastic_k", _HLC, 15, "share of the range", True, partial(stochastic, smooth=1)),
     Feature("stochastic_d", _HLC, 17, "share of the range", True, partial(stochastic, smooth=2)),
-    Feature("cci_20", _HLC, 19, "index / 100", False, cci),
+    Feature("cci_20", _HLC, 19, "index / 100", False, _of("cci", "typical", "unit", window=cci)),
     Feature("z_score_10", _CLOSE, 9, "deviations", True, partial(z_score, window=10)),
     Feature("z_score_60", _CLOSE, 59, "deviations", True, partial(z_score, window=60)),
     Feature("percent_b_20", _CLOSE, 19, "share of the bands", True, percent_b),

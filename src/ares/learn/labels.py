@@ -9,7 +9,7 @@ the stretch without long gaps ends has no label. (AFML chapter 3; the rules of a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,11 +22,14 @@ from ares.learn.splits import stretches
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ares.backtest.costs import Costs
     from ares.core.types import BoolArray, Fill, Float64Array, Int8Array, Int64Array
     from ares.market.bars import Bars
 
 _YEAR_NS: Final = 365.25 * 86400e9
+_PIECE: Final = 65_536
 
 
 @register(schema=1)
@@ -57,6 +60,16 @@ class Labels:
     def __len__(self) -> int:
         return len(self.t0)
 
+    def take(self, chosen: BoolArray) -> Labels:
+        """The labels where `chosen` is True."""
+        return Labels(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    @staticmethod
+    def join(parts: Sequence[Labels]) -> Labels:
+        """All labels of at least one part, in order."""
+        columns = ([getattr(part, field.name) for part in parts] for field in fields(Labels))
+        return Labels(*(np.concatenate(column) for column in columns))
+
     @property
     def paid(self) -> BoolArray:
         """Where the trade paid after costs: the meta-label."""
@@ -72,8 +85,11 @@ def barrier_width(bars: Bars, window: int, horizon: int, max_gap: int | None = 6
     """
     width = np.full(len(bars), np.nan)
     for stretch in stretches(bars, max_gap):
-        _, deviation = rolling_deviation(log_change(bars.close[stretch], 1), window)
-        width[stretch] = deviation * math.sqrt(horizon)
+        for start in range(stretch.start, stretch.stop, _PIECE):
+            stop = min(start + _PIECE, stretch.stop)
+            close = bars.close[max(stretch.start, start - window) : stop]
+            _, deviation = rolling_deviation(log_change(close, 1), window)
+            width[start:stop] = deviation[start - stop :] * math.sqrt(horizon)
     return width
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from ares.core.errors import DataError
 from ares.core.identity import seed_for
 from ares.learn.regimes import RegimeModel, fit_regimes
-from ares.market.resample import align, resample
+from ares.market.resample import resample
 from ares.market.timeframe import coarser
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
     from ares.core.config import RegimeConfig
-    from ares.core.types import Float64Array
+    from ares.core.types import Float64Array, Int64Array
     from ares.learn.splits import Chain
     from ares.market.bars import Bars
 
@@ -74,14 +74,42 @@ def fit_regime_chain(
     return RegimeChain(timeframe, tuple(models))
 
 
+@dataclass(frozen=True, eq=False)
+class RegimeStates:
+    """Filtered regime probabilities of coarse bars, to be read at the closes of finer ones.
+
+    Attributes:
+        probabilities: float64 (m, 3), at each coarse close; NaN while the model warms up.
+        known_at: int64 (m,), these closes, ns UTC.
+    """
+
+    probabilities: Float64Array
+    known_at: Int64Array
+
+    def at(self, bars: Bars) -> Float64Array:
+        """What is known at each close of `bars`, float64 (n, 3); NaN where nothing is."""
+        return self._known(bars.timestamp + bars.interval_ns)
+
+    def of_rows(self, bars: Bars, rows: Int64Array) -> Float64Array:
+        """The same for the closes of `rows` alone, float64 (len(rows), 3)."""
+        return self._known(bars.timestamp[rows] + bars.interval_ns)
+
+    def _known(self, closes: Int64Array) -> Float64Array:
+        known = np.searchsorted(self.known_at, closes, side="right") - 1
+        out = np.full((len(closes), N_REGIMES), np.nan)
+        seen = known >= 0
+        out[seen] = self.probabilities[known[seen]]
+        return out
+
+
+def regime_states(model: RegimeModel, coarse: Bars) -> RegimeStates:
+    """The states of bars of the model's timeframe."""
+    return RegimeStates(model.filter(coarse), coarse.close_time)
+
+
 def regime_probabilities(model: RegimeModel, timeframe: str, target: Bars) -> Float64Array:
     """Filtered regime probabilities known at each close of `target`, shape (n, 3).
 
     NaN while the model warms up. `target` may be of any timeframe up to that of the model.
     """
-    coarse = resample(target, timeframe)
-    known = align(coarse, target)
-    probabilities = np.full((len(target), N_REGIMES), np.nan)
-    seen = known >= 0
-    probabilities[seen] = model.filter(coarse)[known[seen]]
-    return probabilities
+    return regime_states(model, resample(target, timeframe)).at(target)

@@ -116,10 +116,13 @@ def uniqueness(t0: Int64Array, t1: Int64Array) -> Float64Array:
         return np.empty(0)
     first = int(t0.min())
     length = int(t1.max()) - first + 2
-    change = np.bincount(t0 - first, minlength=length)
-    change -= np.bincount(t1 - first + 1, minlength=length)
-    alive = np.maximum(np.cumsum(change), 1)
-    share = np.concatenate([[0.0], np.cumsum(1.0 / alive)])
+    alive = np.zeros(length, dtype=np.int32)
+    np.add.at(alive, t0 - first, 1)
+    np.subtract.at(alive, t1 - first + 1, 1)
+    np.cumsum(alive, out=alive)
+    share = np.zeros(length + 1)
+    np.divide(1.0, np.maximum(alive, 1, out=alive), out=share[1:])
+    np.cumsum(share, out=share)
     mean = (share[t1 - first + 1] - share[t0 - first]) / (t1 - t0 + 1)
     return np.asarray(np.minimum(mean, 1.0), dtype=np.float64)
 

@@ -7,26 +7,28 @@ labels the direction, the tactician labels whether entering on the analyst's sid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
 from ares.core.types import readonly
-from ares.learn.features import compute_features, feature_names
-from ares.learn.labels import barrier_width, triple_barrier
-from ares.learn.splits import thin, uniqueness
+from ares.learn.features import PIECE, compute_features, feature_names, feature_pieces
+from ares.learn.labels import Labels, barrier_width, triple_barrier
+from ares.learn.splits import uniqueness
 from ares.market.resample import resample
 from ares.market.timeframe import coarser, default_horizons, timeframe_ns
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ares.backtest.costs import Costs
     from ares.core.config import TrackConfig
     from ares.core.types import BoolArray, Fill, Float64Array, Int8Array, Int64Array
-    from ares.learn.labels import Labels
     from ares.market.bars import Bars
 
+ExtraColumns: TypeAlias = "Callable[[int, int], Float64Array]"
 
 ANALYST_HORIZON: Final = 16
 TACTICIAN_HORIZON: Final = 30
@@ -87,17 +89,32 @@ class TrackView:
 
     Attributes:
         bars: Bars of the track's timeframe.
-        base_row: int64 (n,), last base bar that closes no later than each of them.
+        known: int64 (n,), last base bar that closes no later than each of them; None: they are the
+            base bars.
     """
 
     bars: Bars
-    base_row: Int64Array
+    known: Int64Array | None
+
+    def base(self, rows: Int64Array) -> Int64Array:
+        """The base bar at whose close each of `rows` is known."""
+        return rows if self.known is None else self.known[rows]
+
+    def within(self, start: int, stop: int) -> slice:
+        """The track's bars that are known in base bars [start, stop)."""
+        if self.known is None:
+            return slice(start, stop)
+        first, last = np.searchsorted(self.known, [start, stop]).tolist()
+        return slice(first, last)
 
 
 def view_track(bars: Bars, track: Track) -> TrackView:
     """Resample base bars to a track's timeframe."""
     coarse = resample(bars, track.timeframe)
-    row = np.searchsorted(bars.close_time, coarse.close_time, side="right") - 1
+    if coarse is bars:
+        return TrackView(bars, None)
+    opens = coarse.close_time - bars.interval_ns
+    row = np.searchsorted(bars.timestamp, opens, side="right") - 1
     return TrackView(coarse, row.astype(np.int64))
 
 
@@ -143,7 +160,7 @@ def make_dataset(
     fill: Fill,
     first: int = 0,
     side: Int8Array | None = None,
-    extra: Float64Array | None = None,
+    extra: ExtraColumns | None = None,
     extra_names: tuple[str, ...] = (),
 ) -> Dataset:
     """Label decisions by the triple barrier and attach the features known at them.
@@ -155,60 +172,99 @@ def make_dataset(
         fill: Where a decision is filled.
         first: First base row that may be a decision.
         side: int8 per track bar, the side to enter on; None: long everywhere (the analyst).
-        extra: float64 (track bars, e), further columns; rows with NaN are left out.
+        extra: Further columns at track bars [start, stop); rows with NaN are left out.
         extra_names: Their names.
 
     Raises:
         DataError: no decision has features and a label.
     """
     view = view_track(bars, track)
-    matrix = track_matrix(view.bars, track, extra)
-    usable = np.isfinite(matrix).all(axis=1) & (view.base_row >= first)
-    sides = np.ones(len(view.bars), dtype=np.int8) if side is None else side
-    labels = _labels(view.bars, track, usable & (sides != 0), sides, costs, fill)
-    if not len(labels.t0):
-        raise DataError(
-            f"no decision of the {track.name} has features and a label",
-            value=len(bars),
-            where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
-            remedy="Load more data, or shorten the horizon.",
-        )
-    kept = _thinned(labels.t0, len(view.bars), track.config.max_rows)
-    kept = kept[
-        _unbroken(bars, track, view.base_row[labels.t0[kept]], view.base_row[labels.t1[kept]])
-    ]
-    t0, t1 = view.base_row[labels.t0[kept]], view.base_row[labels.t1[kept]]
+    n = len(view.bars)
+    # The grid must not depend on how many decisions have a label: that is known only at the end.
+    grid = _grid(n, track.config.max_rows)
+    usable = np.zeros(n, dtype=np.bool_)
+    on_grid: list[Float64Array] = []
+    for start, piece in track_pieces(view.bars, track, extra):
+        stop = start + len(piece)
+        usable[start:stop] = np.isfinite(piece).all(axis=1)
+        on_grid.append(piece[_between(grid, start, stop) - start])
+    usable[: view.within(0, first).stop] = False
+    if side is not None:
+        usable &= side != 0
+    labels, candidates = _labels(view.bars, track, usable, side, grid, costs, fill)
+    if not candidates:
+        raise _no_decision(bars, track)
+    t0, t1 = view.base(labels.t0), view.base(labels.t1)
+    kept = np.flatnonzero(_unbroken(bars, track, t0, t1))
+    t0, t1 = t0[kept], t1[kept]
+    rows = labels.t0[kept]
     return Dataset(
         track=track.name,
         names=track.features + extra_names,
-        rows=labels.t0[kept],
+        rows=rows,
         t0=t0,
         t1=t1,
-        X=np.ascontiguousarray(matrix[labels.t0[kept]]),
+        X=np.concatenate(on_grid)[np.searchsorted(grid, rows)],
         y=np.asarray(labels.y if side is None else labels.paid, dtype=np.int8)[kept],
         weight=uniqueness(t0, t1),
         net_return=labels.net_return[kept],
-        n_candidates=len(labels.t0),
+        n_candidates=candidates,
     )
+
+
+def _no_decision(bars: Bars, track: Track) -> DataError:
+    return DataError(
+        f"no decision of the {track.name} has features and a label",
+        value=len(bars),
+        where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
+        remedy="Load more data, or shorten the horizon.",
+    )
+
+
+def _grid(n: int, most: int) -> Int64Array:
+    """At most `most` of the bars 0 to n - 1, evenly spaced."""
+    return np.arange(min(n, most), dtype=np.int64) * n // max(min(n, most), 1)
+
+
+def _between(rows: Int64Array, start: int, stop: int) -> Int64Array:
+    """Those of the sorted `rows` that lie in [start, stop)."""
+    first, last = np.searchsorted(rows, [start, stop])
+    return rows[first:last]
 
 
 def _labels(
-    bars: Bars, track: Track, usable: BoolArray, sides: Int8Array, costs: Costs, fill: Fill
-) -> Labels:
-    """Triple-barrier labels of the usable decisions whose barriers have a width."""
+    bars: Bars,
+    track: Track,
+    usable: BoolArray,
+    side: Int8Array | None,
+    grid: Int64Array,
+    costs: Costs,
+    fill: Fill,
+) -> tuple[Labels, int]:
+    """Triple-barrier labels of the usable decisions on the grid, and how many there are off it, too.
+
+    Decisions whose barriers have no width have none.
+    """
     width = barrier_width(bars, track.config.volatility_window, track.horizon, track.max_gap)
-    rows = np.flatnonzero(usable & np.isfinite(width))
-    return triple_barrier(
-        bars,
-        rows,
-        sides[rows],
-        up=width[rows] * track.config.upper,
-        down=width[rows] * track.config.lower,
-        horizon=track.horizon,
-        costs=costs,
-        fill=fill,
-        max_gap=track.max_gap,
-    )
+    usable = usable & np.isfinite(width)
+    candidates = 0
+    parts: list[Labels] = []
+    for start in range(0, max(len(bars), 1), PIECE):
+        rows = start + np.flatnonzero(usable[start : start + PIECE]).astype(np.int64)
+        labels = triple_barrier(
+            bars,
+            rows,
+            1 if side is None else side[rows],
+            up=width[rows] * track.config.upper,
+            down=width[rows] * track.config.lower,
+            horizon=track.horizon,
+            costs=costs,
+            fill=fill,
+            max_gap=track.max_gap,
+        )
+        candidates += len(labels)
+        parts.append(labels.take(np.isin(labels.t0, _between(grid, start, start + PIECE))))
+    return Labels.join(parts), candidates
 
 
 def _unbroken(bars: Bars, track: Track, t0: Int64Array, t1: Int64Array) -> BoolArray:
@@ -219,17 +275,17 @@ def _unbroken(bars: Bars, track: Track, t0: Int64Array, t1: Int64Array) -> BoolA
     return same
 
 
-def _thinned(rows: Int64Array, n: int, max_rows: int) -> Int64Array:
-    """Positions of the rows that lie on an even grid of at most `max_rows` of the `n` bars.
-
-    The grid must not depend on how many decisions have a label: that is known only at the end.
-    """
-    grid = np.zeros(n, dtype=np.bool_)
-    grid[thin(np.arange(n, dtype=np.int64), max_rows)] = True
-    return np.flatnonzero(grid[rows]).astype(np.int64)
-
-
-def track_matrix(bars: Bars, track: Track, extra: Float64Array | None = None) -> Float64Array:
+def track_matrix(bars: Bars, track: Track) -> Float64Array:
     """Features at every close of the track's bars, float64 (n, k); NaN while they warm up."""
-    matrix = compute_features(bars, track.features, max_gap=track.max_gap).matrix
-    return matrix if extra is None else np.hstack([matrix, extra])
+    return compute_features(bars, track.features, max_gap=track.max_gap).matrix
+
+
+def track_pieces(
+    bars: Bars, track: Track, extra: ExtraColumns | None = None
+) -> Iterator[tuple[int, Float64Array]]:
+    """The same piece by piece, each with the row at which it begins; `extra` columns behind."""
+    for start, piece in feature_pieces(bars, track.features, max_gap=track.max_gap):
+        if extra is None:
+            yield start, piece
+        else:
+            yield start, np.hstack([piece, extra(start, start + len(piece))])

@@ -147,6 +147,10 @@ class Bars:
         """What `make` computes of these bars, once, kept as long as they live; not the bars."""
         return self._kept[key] if key in self._kept else self._kept.setdefault(key, make())
 
+    def afresh(self) -> Bars:
+        """The same bars without what was derived of them, so that it goes when these go."""
+        return dataclasses.replace(self)
+
     @property
     def interval_ns(self) -> int:
         """Length of one bar in nanoseconds."""
@@ -310,6 +314,16 @@ class Holdout:
     def digest(self) -> str:
         """Fingerprint of the sealed bars alone."""
         return self._bars[self._start :].digest
+
+    @property
+    def training(self) -> Bars:
+        """The bars before the sealed ones, as views."""
+        return self._bars[: self._start]
+
+    @property
+    def first_bar(self) -> int:
+        """Number of bars before the sealed ones."""
+        return self._start
 
     @property
     def n_bars(self) -> int:

@@ -1,7 +1,8 @@
-"""How much memory this process may use: physical memory, the cgroup's limit, or a stated size."""
+"""How much memory this process may use, and uses: limits, sizes, and resident memory."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -11,6 +12,7 @@ from ares.core.errors import ConfigError
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _CGROUP_SELF: Final = Path("/proc/self/cgroup")
+_STATUS: Final = Path("/proc/self/status")
 _UNLIMITED: Final = 1 << 60
 """Limits from here on mean none: cgroup v1 writes the largest page-aligned int64."""
 
@@ -27,6 +29,40 @@ def parse_size(text: str) -> int:
     decimal = text.strip().lower().endswith("b") and not match[3]
     base = 1000 if decimal else 1024
     return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
+
+
+def tree_bytes() -> int:
+    """Resident memory of this process and its children, in bytes; shared pages count in each."""
+    import psutil
+
+    total = 0
+    own = psutil.Process()
+    for process in [own, *own.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            total += int(process.memory_info().rss)
+    return total
+
+
+def give_back() -> None:
+    """Return memory that is free, but held by allocators, to the system."""
+    import ctypes
+    import sys
+
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None:
+        arrow.default_memory_pool().release_unused()
+    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def peak_of_process() -> int:
+    """Highest resident memory of this process since it began, in bytes; 0 where unknown."""
+    try:
+        text = _STATUS.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    match = re.search(r"^VmHWM:\s*(\d+) kB$", text, re.MULTILINE)
+    return 0 if match is None else int(match[1]) * 1024
 
 
 def memory_limit() -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ares.core.types import Int64Array
 
 _MONDAY = 4 * DAY  # 1970-01-05
+_PIECE = 1 << 16
 
 
 def resample(bars: Bars, timeframe: str) -> Bars:
@@ -42,9 +43,10 @@ def resample(bars: Bars, timeframe: str) -> Bars:
         return bars
     market = f"{bars.symbol} {bars.exchange}"
     resampler = Resampler(bars.timeframe, timeframe, market)
-    first = resampler.push({name: getattr(bars, name) for name in COLUMNS})
-    last = resampler.finish()
-    columns: dict[str, Any] = {n: np.concatenate([first[n], last[n]]) for n in COLUMNS}
+    cuts = [slice(at, at + _PIECE) for at in range(0, len(bars), _PIECE)]
+    pieces = [resampler.push({n: getattr(bars, n)[cut] for n in COLUMNS}) for cut in cuts]
+    pieces.append(resampler.finish())
+    columns: dict[str, Any] = {n: np.concatenate([piece[n] for piece in pieces]) for n in COLUMNS}
     missing = parse_calendar(bars.calendar).missing(columns["timestamp"], timeframe_ns(timeframe))
     before = np.flatnonzero(missing)
     return Bars(

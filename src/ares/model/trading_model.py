@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ares.core.errors import InputError
 from ares.learn.chain_fit import combine
-from ares.learn.features import compute_features
-from ares.learn.regime_chain import regime_probabilities
+from ares.learn.features import feature_pieces
+from ares.learn.regime_chain import N_REGIMES, regime_states
 from ares.market.resample import align, resample
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
     from ares.core.types import Float64Array, Int8Array
@@ -67,6 +69,23 @@ class Signals:
     regimes: Float64Array
     score: Float64Array
 
+    @staticmethod
+    def empty(n: int) -> Signals:
+        """Room for `n` bars, to be filled by `put`."""
+        p_up, confidence, score = np.full((3, n), np.nan)
+        side = np.zeros(n, dtype=np.int8)
+        return Signals(p_up, confidence, side, np.full((n, N_REGIMES), np.nan), score)
+
+    def put(self, start: int, part: Signals) -> None:
+        """Write what is said of the bars from `start` on."""
+        for field in fields(self):
+            values = getattr(part, field.name)
+            getattr(self, field.name)[start : start + len(values)] = values
+
+    def since(self, row: int) -> Signals:
+        """The rows from `row` on, as views."""
+        return Signals(*(getattr(self, field.name)[row:] for field in fields(self)))
+
 
 @register(schema=1)
 @dataclass(frozen=True)
@@ -117,10 +136,13 @@ class TradingModel:
         Raises:
             InputError: the bars are of another timeframe.
         """
+        self._check(bars)
+        return self.decisions(bars, self.signals(bars), in_sample=in_sample)
+
+    def decisions(self, bars: Bars, signals: Signals, *, in_sample: bool = False) -> pd.DataFrame:
+        """The table of `predict` for bars of which the signals are known."""
         import pandas as pd
 
-        self._check(bars)
-        signals = self.signals(bars)
         given = np.full(len(bars), in_sample) | (bars.timestamp >= self.valid_from)
         action = np.where(given, self.entries(signals), 0).astype(np.int8)
         named = given & np.isfinite(signals.regimes).all(axis=1)
@@ -137,16 +159,41 @@ class TradingModel:
             }
         )
 
-    def signals(self, bars: Bars) -> Signals:
-        """What the models say at every close, also of bars that they were trained on."""
-        regimes = regime_probabilities(self.regimes, self.regime_timeframe, bars)
-        raw, p_coarse = self._analyst(bars)
-        side = side_of(raw, str(self.params.get("direction", "both")))
-        matrix = compute_features(bars, self.tactician.features, max_gap=self.max_gap).matrix
-        columns = np.hstack([matrix, raw[:, None], side[:, None].astype(np.float64), regimes])
-        _, confidence = predict_track(self.tactician, columns, regimes)
-        confidence = np.where(side == 0, np.nan, confidence)
-        return Signals(p_coarse, confidence, side, regimes, side * confidence)
+    def signals(self, bars: Bars, start: int = 0) -> Signals:
+        """What the models say at every close from bar `start` on, also of bars of the training."""
+        whole = Signals.empty(len(bars) - start)
+        for begin, part in self._pieces(bars, start):
+            whole.put(begin - start, part)
+        return whole
+
+    def score(self, bars: Bars, start: int = 0) -> Float64Array:
+        """The score at every close, float64 (n,); NaN before bar `start`, which is not asked for."""
+        score = np.full(len(bars), np.nan)
+        for begin, part in self._pieces(bars, start):
+            score[begin : begin + len(part.score)] = part.score
+        return score
+
+    def _pieces(self, bars: Bars, start: int) -> Iterator[tuple[int, Signals]]:
+        """The signals from bar `start` on, piece by piece, each with the bar at which it begins."""
+        direction = str(self.params.get("direction", "both"))
+        states = regime_states(self.regimes, resample(bars, self.regime_timeframe))
+        coarse = resample(bars, self.analyst.timeframe)
+        raw, p = self._analyst(coarse)
+        pieces = feature_pieces(bars, self.tactician.features, max_gap=self.max_gap)
+        for begin, matrix in pieces:
+            part = bars[begin : begin + len(matrix)]
+            if begin + len(matrix) <= start:
+                continue
+            regimes, known = states.at(part), align(coarse, part)
+            joined = join(raw, known)
+            side = side_of(joined, direction)
+            columns = np.hstack(
+                [matrix, joined[:, None], side[:, None].astype(np.float64), regimes]
+            )
+            _, confidence = predict_track(self.tactician, columns, regimes)
+            confidence = np.where(side == 0, np.nan, confidence)
+            made = Signals(join(p, known), confidence, side, regimes, side * confidence)
+            yield max(begin, start), made.since(max(start - begin, 0))
 
     def entries(self, signals: Signals) -> Int8Array:
         """The sides that the thresholds let in: 1, -1 or 0 per bar."""
@@ -157,14 +204,16 @@ class TradingModel:
         short = (score <= -enter) & (direction != "long")
         return long.astype(np.int8) - short.astype(np.int8)
 
-    def _analyst(self, bars: Bars) -> tuple[Float64Array, Float64Array]:
-        """The analyst's raw and calibrated probability, joined to the base bars once known."""
-        coarse = resample(bars, self.analyst.timeframe)
-        states = regime_probabilities(self.regimes, self.regime_timeframe, coarse)
-        features = compute_features(coarse, self.analyst.features, max_gap=self.max_gap)
-        raw, p = predict_track(self.analyst, np.hstack([features.matrix, states]), states)
-        known = align(coarse, bars)
-        return join(raw, known), join(p, known)
+    def _analyst(self, coarse: Bars) -> tuple[Float64Array, Float64Array]:
+        """The analyst's raw and calibrated probability at each close of its bars."""
+        states = regime_states(self.regimes, resample(coarse, self.regime_timeframe))
+        raw, p = np.empty(len(coarse)), np.empty(len(coarse))
+        pieces = feature_pieces(coarse, self.analyst.features, max_gap=self.max_gap)
+        for start, matrix in pieces:
+            part = slice(start, start + len(matrix))
+            known = states.at(coarse[part])
+            raw[part], p[part] = predict_track(self.analyst, np.hstack([matrix, known]), known)
+        return raw, p
 
     def _check(self, bars: Bars) -> None:
         if bars.timeframe != self.timeframe:

@@ -32,13 +32,13 @@ def compare_on_holdout(
     Buy and hold is held at the challenger's exposure, so that what is compared is timing.
     """
     opened = holdout.open()
-    bars, start = opened.bars, opened.start
+    bars, start = opened.bars.afresh(), opened.start
     unbeaten = False
     if champion is not None:
         later = max(start, int(np.searchsorted(bars.timestamp, champion.valid_from)))
         unbeaten = later >= len(bars) - 1
         champion, start = (None, start) if unbeaten else (champion, later)
-    result = trade(bars, model.signals(bars).score, dict(model.params), market, start)
+    result = trade(bars, model.score(bars, start), dict(model.params), market, start)
     day, returns = daily(result)
     held = buy_and_hold(bars, start, len(bars), day) * invested(result, model)
     report = ab_test(
@@ -60,4 +60,4 @@ def _held(report: ABReport) -> ABReport:
 
 
 def _returns(model: TradingModel, bars: Bars, market: Market, start: int) -> Float64Array:
-    return daily(trade(bars, model.signals(bars).score, dict(model.params), market, start))[1]
+    return daily(trade(bars, model.score(bars, start), dict(model.params), market, start))[1]

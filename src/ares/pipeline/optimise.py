@@ -167,15 +167,15 @@ def _plan(
         simulate_reference, bars, strategy, costs=costs, fill=config.fill, max_gap=track.max_gap,
         start=start,
     )  # fmt: skip
-    whole = replay(params)
-    params["size"] = _size(whole.metrics["volatility"], config.target_volatility)
+    metrics = dict(replay(params).metrics)  # two curves at once would be twice the memory
+    params["size"] = _size(metrics["volatility"], config.target_volatility)
     sized = replay(params)
     full_runs = np.ascontiguousarray(found.initial_returns.T)
     return Plan(
         params=params,
         score=found.score.value if found.score else -math.inf,
         outcome=found.score.outcome.name if found.score else "no point had enough trades",
-        metrics=dict(whole.metrics),
+        metrics=metrics,
         trials=found.trials,
         trials_digest=found.trials_digest,
         daily_returns=daily(sized)[1],

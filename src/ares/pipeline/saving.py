@@ -43,7 +43,9 @@ def run_files(
             "benchmark_return": oos.benchmark_returns,
         }
     )
-    predictions = oos.predictions if oos.predictions is not None else pd.DataFrame()
+    predictions = pd.DataFrame()
+    if oos.predictions is not None:
+        predictions = oos.predictions.astype({"regime": "str"})
     files = {
         "config.toml": config_toml.encode(),
         "params.json": as_json(summaries.plain(trained.plan.params)),

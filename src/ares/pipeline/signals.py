@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ares.learn.calibration import brier, expected_calibration_error, reliability_table
+from ares.learn.features import PIECE
 from ares.learn.track import view_track
 from ares.market.resample import align
 from ares.model.trading_model import join, side_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ares.core.config import CalibrationConfig
     from ares.core.types import BoolArray, Float64Array, Int8Array
     from ares.learn.chain_fit import CalibrationChain, EnsembleChain
-    from ares.learn.track import Dataset, Track
+    from ares.learn.track import Dataset, ExtraColumns, Track
     from ares.market.bars import Bars
     from ares.pipeline.values import Splits
 
@@ -27,8 +28,8 @@ Pair = tuple["Dataset", "Dataset"]
 
 def analyst_columns(
     bars: Bars, track: Track, analyst: Track, p: Float64Array, direction: str
-) -> tuple[Float64Array, Int8Array]:
-    """What the tactician sees of the analyst at each of its bars.
+) -> ExtraColumns:
+    """What the tactician sees of the analyst at its bars [start, stop).
 
     Args:
         bars: Base bars.
@@ -38,14 +39,26 @@ def analyst_columns(
         direction: Sides that may be traded.
 
     Returns:
-        float64 (n, 2): raw probability and side; NaN where the analyst says nothing. And the side
-        as int8 (n,).
+        A function of start and stop to float64 (n, 2): raw probability and side; NaN where the
+        analyst says nothing.
     """
     target = view_track(bars, track).bars
-    known = align(view_track(bars, analyst).bars, target)
-    joined = join(p, known)
-    side = side_of(joined, direction)
-    return np.column_stack([joined, np.where(np.isfinite(joined), side, np.nan)]), side
+    coarse = view_track(bars, analyst).bars
+
+    def columns(start: int, stop: int) -> Float64Array:
+        joined = join(p, align(coarse, target[start:stop]))
+        side = side_of(joined, direction)
+        return np.column_stack([joined, np.where(np.isfinite(joined), side, np.nan)])
+
+    return columns
+
+
+def analyst_sides(columns: ExtraColumns, n: int) -> Int8Array:
+    """The side at each of the tactician's `n` bars, int8 (n,); 0 where the analyst says nothing."""
+    sides = np.zeros(n, dtype=np.int8)
+    for start in range(0, n, PIECE):
+        sides[start : start + PIECE] = np.nan_to_num(columns(start, min(start + PIECE, n))[:, 1])
+    return sides
 
 
 def calibrated_signals(
@@ -59,15 +72,20 @@ def calibrated_signals(
     direction: str,
 ) -> Calibrated:
     """Join both tracks at the base bars and measure their calibration on chained predictions."""
-    analyst_known = align(view_track(bars, tracks[0]).bars, bars)
-    raw = join(ensembles[0].p, analyst_known)
-    side = side_of(raw, direction)
-    confidence = join(chains[1].p, align(view_track(bars, tracks[1]).bars, bars))
-    confidence = np.where(side == 0, np.nan, confidence)
-    score = side * confidence
+    analyst, tactician = (view_track(bars, track).bars for track in tracks)
+    p_up, confidence, score = (np.empty(len(bars)) for _ in range(3))
+    side = np.empty(len(bars), dtype=np.int8)
+    for start in range(0, len(bars), PIECE):
+        part = slice(start, min(start + PIECE, len(bars)))
+        known = align(analyst, bars[part])
+        side[part] = side_of(join(ensembles[0].p, known), direction)
+        p_up[part] = join(chains[0].p, known)
+        paid = join(chains[1].p, align(tactician, bars[part]))
+        confidence[part] = np.where(side[part] == 0, np.nan, paid)
+        score[part] = side[part] * confidence[part]
     quality, reliability = _measure(datasets, ensembles, chains, splits, config)
     return Calibrated(
-        p_up=join(chains[0].p, analyst_known),
+        p_up=p_up,
         confidence=confidence,
         side=side,
         score=score,

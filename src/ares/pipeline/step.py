@@ -12,17 +12,18 @@ import inspect
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 from ares.core.environment import code_digest
 from ares.core.errors import FingerprintError, StoreError
 from ares.core.identity import fingerprint
-from ares.pipeline.meter import Meter
-from ares.store.codecs import content_digest, encode
+from ares.market.budget import give_back
+from ares.market.memory import MemoryManager
+from ares.store.codecs import encode_parts
 from ares.store.store import MISS, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +80,9 @@ class StepRecord:
     digest: str
 
 
+Admit: TypeAlias = "Callable[[Step[Any, Any], Mapping[str, object]], None]"
+
+
 class UntilReached(Exception):  # noqa: N818  # a signal of the runner, not an error
     """Raised after the step at which the run was asked to end."""
 
@@ -100,6 +104,8 @@ class Runner:
         on_start: Called with (step number, name, scope) before a step.
         on_end: Called with the record after a step.
         scope: Prefix for records, see `StepRecord`.
+        memory: Measures each step; None: one without a budget.
+        admit: Called with (step, its arguments by name) before a step is computed; it may refuse.
     """
 
     def __init__(
@@ -111,6 +117,8 @@ class Runner:
         on_start: Callable[[int, str, str], None] = lambda *_: None,
         on_end: Callable[[StepRecord], None] = lambda _: None,
         scope: str = "",
+        memory: MemoryManager | None = None,
+        admit: Admit = lambda *_: None,
     ) -> None:
         self.records: list[StepRecord] = []
         self.fallbacks: list[str] = []
@@ -120,6 +128,10 @@ class Runner:
         self._on_start = on_start
         self._on_end = on_end
         self._scope = scope
+        self._memory = memory or MemoryManager(enforced=False)
+        self._admit = admit
+        if store is not None:
+            self._memory.register(store.maps)
         self._known: dict[int, tuple[object, str]] = {}  # id -> (value kept alive, digest)
 
     @property
@@ -130,7 +142,13 @@ class Runner:
     def scoped(self, scope: str) -> Runner:
         """Return a runner for nested steps: same store and callbacks, records of its own scope."""
         inner = Runner(
-            None, fresh=self._fresh, on_start=self._on_start, on_end=self._on_end, scope=scope
+            None,
+            fresh=self._fresh,
+            on_start=self._on_start,
+            on_end=self._on_end,
+            scope=scope,
+            memory=self._memory,
+            admit=self._admit,
         )
         inner.records = self.records
         inner.fallbacks = self.fallbacks
@@ -141,13 +159,21 @@ class Runner:
         """Answer `step(*args, **kwargs)`, from the store where it is known."""
         self._on_start(step.number, step.name, self._scope)
         started = time.perf_counter()
-        with Meter() as meter:
-            key = self._key(step, args, kwargs)
+        with self._memory.stage(step.name) as stage:
+            bound = inspect.signature(step.function).bind(*args, **kwargs)
+            bound.apply_defaults()
+            key = self._key(step, bound.arguments)
             value, digest = self._recall(key)
             cached = value is not MISS
             if not cached:
+                self._admit(step, bound.arguments)
                 value = step(*args, **kwargs)
+                give_back()
                 digest = self._commit(key, value)
+                value = self._kept_value(digest, value)
+        if self._kept.store is not None:
+            self._kept.store.maps.evict()
+        give_back()
         self._known[id(value)] = (value, digest)
         record = StepRecord(
             step.number,
@@ -155,7 +181,7 @@ class Runner:
             self._scope,
             cached,
             time.perf_counter() - started,
-            meter.peak_bytes,
+            stage.peak_bytes,
             digest,
         )
         self.records.append(record)
@@ -167,12 +193,10 @@ class Runner:
             raise UntilReached
         return value  # type: ignore[return-value]  # the key says which step made it
 
-    def _key(self, step: Step[Any, Any], args: Any, kwargs: Any) -> str:
-        bound = inspect.signature(step.function).bind(*args, **kwargs)
-        bound.apply_defaults()
+    def _key(self, step: Step[Any, Any], arguments: Mapping[str, object]) -> str:
         shaping = {
             name: self._digest_of(value)
-            for name, value in bound.arguments.items()
+            for name, value in arguments.items()
             if not isinstance(value, Volatile)
         }
         return fingerprint(("step", step.number, step.name, code_digest(), shaping))
@@ -211,6 +235,13 @@ class Runner:
                 self._degrade(f"results are not kept: {error}")
         return _content_digest(value)
 
+    def _kept_value(self, digest: str, value: object) -> object:
+        """The value as the store has it: what is large then takes memory only where it is read."""
+        if self._kept.store is None:
+            return value
+        again = self._kept.store.load(digest)
+        return value if again is MISS else again
+
     def _degrade(self, message: str) -> None:
         self._kept.store = None
         self.fallbacks.append(message)
@@ -219,4 +250,5 @@ class Runner:
 
 def _content_digest(value: object) -> str:
     """Digest of the encoded value: the store's, without a store."""
-    return content_digest(encode(value))
+    digest: bytes = encode_parts(value)[-1]
+    return digest.hex()

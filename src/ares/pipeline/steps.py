@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ares.core.identity import seed_for
 from ares.learn.chain_fit import calibrate_chain, chained_loss, ensemble_chain, fit_chain
+from ares.learn.features import PIECE
 from ares.learn.incremental import IncrementalTrainer
-from ares.learn.regime_chain import fit_regime_chain, regime_probabilities
+from ares.learn.regime_chain import fit_regime_chain, regime_states
 from ares.learn.splits import forward_chain
 from ares.learn.track import make_dataset, view_track
 from ares.market.bars import split_holdout
+from ares.market.memory import Demand
+from ares.market.resample import resample
 from ares.pipeline.compare import compare_on_holdout
 from ares.pipeline.optimise import optimise
 from ares.pipeline.saving import run_files
-from ares.pipeline.signals import analyst_columns, calibrated_signals
+from ares.pipeline.signals import analyst_columns, analyst_sides, calibrated_signals
 from ares.pipeline.step import Volatile, step
 from ares.pipeline.stress import stressed_rerun
 from ares.pipeline.values import Artifact, MarketData, Splits, WalkForward
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from ares.learn.chain_fit import CalibrationChain, EnsembleChain, TrackFit
     from ares.learn.regime_chain import RegimeChain
     from ares.learn.splits import Chain
-    from ares.learn.track import Dataset, Track
+    from ares.learn.track import Dataset, ExtraColumns, Track
     from ares.market.bars import Bars, Holdout
     from ares.model.trading_model import TradingModel
     from ares.pipeline.values import Calibrated, Plan, Recipe, Tools, Trained
@@ -54,15 +57,31 @@ if TYPE_CHECKING:
     from ares.validate.walk_forward import Window, WindowResult
 
 
+_NOTHING = Demand(0)
+
+
 class Loader(Volatile):
     """Reads the market that a source digest stands for.
 
     Args:
         load: Reads and checks the bars.
+        demand: What that is predicted to take.
     """
 
-    def __init__(self, load: Callable[[], Bars]) -> None:
+    def __init__(self, load: Callable[[], Bars], demand: Demand = _NOTHING) -> None:
         self.load = load
+        self.demand = demand
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What step 13 keeps of a window."""
+
+    result: WindowResult
+    score: Float64Array
+    model: TradingModel
+    trials: int
+    notes: tuple[str, ...]
 
 
 class Refit(Volatile):
@@ -81,9 +100,9 @@ def collect_data(loader: Loader, source: str, holdout: float) -> MarketData:
     """Read the market that `source` identifies and seal its last share away."""
     del source  # it is the identity of what the loader reads
     bars = loader.load()
-    training, sealed = split_holdout(bars, holdout)
+    _, sealed = split_holdout(bars, holdout)
     quality = bars.quality.to_dict() if bars.quality else {}
-    return MarketData(training, sealed, quality)
+    return MarketData(sealed, quality)
 
 
 @step(2, "market regime classification")
@@ -101,14 +120,18 @@ def split_by_regime(bars: Bars, regimes: RegimeChain, splits: SplitConfig) -> Sp
     chain = forward_chain(len(bars), splits)
     regime = np.full(len(bars), -1, dtype=np.int8)
     occupancy = np.zeros((len(regimes.models), 3))
+    coarse = resample(bars, regimes.timeframe)
     for chunk, model in enumerate(regimes.models):
-        states = regime_probabilities(model, regimes.timeframe, bars)
-        start, stop = chain.borders[chunk], chain.borders[chunk + 1]
-        before = states[:start]
-        occupancy[chunk] = np.nan_to_num(before).sum(axis=0) / max(len(before), 1)
-        inside = states[start:stop]
-        known = np.isfinite(inside).all(axis=1)
-        regime[start:stop][known] = np.argmax(inside[known], axis=1)
+        states = regime_states(model, coarse)
+        start, stop = chain.borders[chunk : chunk + 2].tolist()
+        for begin in range(0, stop, PIECE):
+            probabilities = states.at(bars[begin : min(begin + PIECE, stop)])
+            before = probabilities[: max(start - begin, 0)]
+            occupancy[chunk] += np.nan_to_num(before).sum(axis=0)
+            inside = probabilities[len(before) :]
+            known = np.flatnonzero(np.isfinite(inside).all(axis=1))
+            regime[begin + len(before) + known] = np.argmax(inside[known], axis=1)
+        occupancy[chunk] /= max(start, 1)
     return Splits(chain, occupancy, regime)
 
 
@@ -154,14 +177,14 @@ def label_tactician(
     costs: Costs, fill: Fill, direction: str,
 ) -> Dataset:  # fmt: skip
     """Meta-labels: given the analyst's chained side, did entering here pay after costs?"""
-    columns, side = analyst_columns(bars, track, analyst, ensemble.p, direction)
+    columns = analyst_columns(bars, track, analyst, ensemble.p, direction)
     return make_dataset(
         bars,
         track,
         costs=costs,
         fill=fill,
         first=int(splits.chain.borders[0]),
-        side=side,
+        side=analyst_sides(columns, len(view_track(bars, track).bars)),
         extra=columns,
         extra_names=("analyst_p", "analyst_side"),
     )
@@ -173,7 +196,7 @@ def train_tacticians(
     regimes: RegimeChain, splits: Splits, seed: int, direction: str,
 ) -> TrackFit:  # fmt: skip
     """As step 5, on meta-labels."""
-    columns, _ = analyst_columns(bars, track, analyst, ensemble.p, direction)
+    columns = analyst_columns(bars, track, analyst, ensemble.p, direction)
     return _fit(bars, track, dataset, regimes, splits.chain, seed, enhance=False, extra=columns)
 
 
@@ -211,7 +234,7 @@ def optimize_parameters(
 ) -> Plan:  # fmt: skip
     """Search thresholds, stops, holding time and cooldown; then size by the volatility target."""
     return optimise(
-        bars,
+        bars.afresh(),
         calibrated,
         track,
         config,
@@ -230,13 +253,15 @@ def validate_walk_forward(
     """Refit steps 2 to 12 inside every window, trade its test bars, stitch and judge."""
     market = Market(recipe.costs, recipe.search.fill, recipe.max_gap)
 
-    def one(window: Window) -> tuple[WindowResult, Float64Array, Trained]:
+    def one(window: Window) -> _Tested:
         trained = refit.train(window.index, bars[: window.train_stop])
-        result, score = test_window(bars, trained.model, trained.plan, window, market)
-        return result, score, trained
+        model, plan = trained.model, trained.plan
+        del trained  # the rest of it is large, and not needed any more
+        result, score = test_window(bars, model, plan, window, market)
+        return _Tested(result, score, model, len(plan.trials), plan.notes)
 
     done = walk_forward(len(bars), config, one)
-    results = tuple(result for result, _, _ in done)
+    results = tuple(tested.result for tested in done)
     oos = stitch(results, days_per_year=bars.days_per_year)
     evidence = judge(
         oos.daily_returns,
@@ -248,15 +273,15 @@ def validate_walk_forward(
     )
     return WalkForward(
         oos=oos,
-        results=results,
-        models=tuple(trained.model for _, _, trained in done),
-        scores=tuple(score for _, score, _ in done),
+        results=tuple(replace(result, predictions=None) for result in results),  # they are in `oos`
+        models=tuple(tested.model for tested in done),
+        scores=tuple(tested.score for tested in done),
         evidence=evidence,
-        trials=sum(len(trained.plan.trials) for _, _, trained in done),
+        trials=sum(tested.trials for tested in done),
         notes=tuple(
-            f"window {result.window.index}: {note}"
-            for result, _, trained in done
-            for note in trained.plan.notes
+            f"window {tested.result.window.index}: {note}"
+            for tested in done
+            for note in tested.notes
         ),
     )
 
@@ -267,7 +292,9 @@ def validate_monte_carlo(
 ) -> MonteCarloReport:
     """Resample the stitched curve and trade it again under stress."""
     market = Market(recipe.costs, recipe.search.fill, recipe.max_gap)
-    rerun = stressed_rerun(bars, walk.results, walk.models, walk.scores, market, config.price_noise)
+    rerun = stressed_rerun(
+        bars.afresh(), walk.results, walk.models, walk.scores, market, config.price_noise
+    )
     return monte_carlo(
         walk.oos.daily_returns,
         np.concatenate([equity_returns(result.trades) for result in walk.results]),
@@ -306,7 +333,7 @@ def save(
 
 def _fit(
     bars: Bars, track: Track, dataset: Dataset, regimes: RegimeChain, chain: Chain, seed: int,
-    *, enhance: bool, extra: np.ndarray[tuple[int, int], np.dtype[np.float64]] | None = None,
+    *, enhance: bool, extra: ExtraColumns | None = None,
 ) -> TrackFit:  # fmt: skip
     return fit_chain(
         view_track(bars, track),

@@ -34,7 +34,7 @@ def stressed_rerun(
         bars: Training bars of the pipeline.
         windows: Their results as they were traded.
         models: One per window, for its parameters.
-        scores: One per window, over bars [0, test_stop).
+        scores: One per window, over bars [test_start, test_stop).
         market: Unstressed costs and fill rule.
         noise: Standard deviation of the price noise, in average bar ranges.
     """
@@ -47,7 +47,7 @@ def stressed_rerun(
         for result, model, score in zip(windows, models, scores, strict=True):
             window = result.window
             late = delayed(score, latency, window)
-            seen = traded[: window.test_stop]
+            seen = traded[: window.test_stop].afresh()
             run = trade(seen, late, dict(model.params), dear, window.test_start, window.test_stop)
             _, returns = daily(run)
             results.append(
@@ -59,10 +59,18 @@ def stressed_rerun(
 
 
 def delayed(score: Float64Array, bars: int, window: Window) -> Float64Array:
-    """The score as it is known `bars` later; nothing is known at the window's first bars."""
-    late = np.full_like(score, np.nan)
-    first = window.test_start + bars
-    late[first:] = score[window.test_start : len(score) - bars]
+    """The score as it is known `bars` later; nothing is known at the window's first bars.
+
+    Args:
+        score: Of bars [window.test_start, window.test_stop).
+        bars: How much later.
+        window: The window.
+
+    Returns:
+        float64 (window.test_stop,).
+    """
+    late = np.full(window.test_stop, np.nan)
+    late[window.test_start + bars :] = score[: len(score) - bars]
     return late
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ares.core.types import readonly
@@ -37,14 +38,18 @@ if TYPE_CHECKING:
     from ares.validate.walk_forward import OutOfSample, WindowResult
 
 
-@register(schema=1)
+@register(schema=2)
 @dataclass(frozen=True)
 class MarketData:
     """Step 1: the training bars, the sealed holdout, and what the check of the data found."""
 
-    bars: Bars
     holdout: Holdout
     quality: dict[str, object]
+
+    @cached_property
+    def bars(self) -> Bars:
+        """The training bars, as views of the market that the holdout is the end of."""
+        return self.holdout.training
 
 
 @register(schema=1)
@@ -132,7 +137,7 @@ class Plan:
         readonly(self.full_runs)
 
 
-@register(schema=1)
+@register(schema=2)
 @dataclass(frozen=True)
 class WalkForward:
     """Step 13: the stitched curve, the windows' models, and the verdict.
@@ -141,7 +146,7 @@ class WalkForward:
         oos: The stitched curve.
         results: What each window made of its test bars.
         models: Each window's model.
-        scores: Each window's score at bars [0, test_stop).
+        scores: Each window's score at bars [test_start, test_stop).
         evidence: The verdict and its numbers.
         trials: Points that the windows' searches looked at.
         notes: What happened inside the windows.

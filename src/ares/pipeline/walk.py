@@ -10,6 +10,7 @@ import numpy as np
 
 from ares.backtest.engine import simulate
 from ares.backtest.strategies import ModelSignal
+from ares.learn.regimes import DIRECTIONS, VOLATILITIES
 from ares.market.timeframe import DAY
 from ares.validate.walk_forward import Window, WindowResult
 
@@ -92,6 +93,13 @@ def equity_returns(trades: pd.DataFrame) -> Float64Array:
     return returns
 
 
+def _regimes() -> pd.CategoricalDtype:
+    """All names that regimes have, so that the windows' tables join."""
+    import pandas as pd
+
+    return pd.CategoricalDtype([*DIRECTIONS, *VOLATILITIES])
+
+
 def test_window(
     bars: Bars, model: TradingModel, plan: Plan, window: Window, market: Market
 ) -> tuple[WindowResult, Float64Array]:
@@ -105,13 +113,16 @@ def test_window(
         market: How it is traded.
 
     Returns:
-        The window's result, and the model's score at bars [0, window.test_stop).
+        The window's result, and the model's score at bars [window.test_start, window.test_stop).
     """
-    seen = bars[: window.test_stop]
-    score = model.signals(seen).score
+    seen = bars[: window.test_stop].afresh()
+    signals = model.signals(seen, window.test_start)
+    score = np.full(len(seen), np.nan)
+    score[window.test_start :] = signals.score
     result = trade(seen, score, dict(model.params), market, window.test_start, window.test_stop)
     day, returns = daily(result)
-    predictions = model.predict(seen).iloc[window.test_start :].reset_index(drop=True)
+    predictions = model.decisions(seen[window.test_start :], signals)
+    predictions["regime"] = predictions["regime"].astype(_regimes())  # a byte instead of a text
     found = WindowResult(
         window=window,
         day=day,
@@ -123,4 +134,4 @@ def test_window(
         predictions=predictions,
         closes=result.equity.to_numpy(dtype=np.float64),
     )
-    return found, score
+    return found, signals.score

@@ -18,7 +18,7 @@ import shutil
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 from ares.core.errors import ArtifactError, StoreError
 from ares.store.faults import durability_point, reset_faults
@@ -56,7 +56,7 @@ _PUBLISH_LOCK: Final = ".ares-publish.lock"
 
 def write_atomic(
     path: str | os.PathLike[str],
-    data: bytes | Writer,
+    data: bytes | list[Any] | Writer,
     *,
     check: Callable[[Path], object] | None = None,
 ) -> None:
@@ -64,7 +64,8 @@ def write_atomic(
 
     Args:
         path: Final name; missing parent folders are created.
-        data: The content, or a function that writes it to the binary file it is given.
+        data: The content, as one or as several buffers, or a function that writes it to the binary
+            file it is given.
         check: Called with the temporary file before the rename; if it raises, nothing changes.
 
     Raises:
@@ -270,44 +271,49 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def _write_temporary(
-    path: Path, data: bytes | Writer, check: Callable[[Path], object] | None
+    path: Path, data: bytes | list[Any] | Writer, check: Callable[[Path], object] | None
 ) -> None:
+    parts = [data] if isinstance(data, bytes) else data
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o666)
     with os.fdopen(descriptor, "w+b") as stream:
         is_locked(descriptor)  # takes the lock that tells sweepers of work in progress
-        if isinstance(data, bytes):
-            _write_halves(stream, data)
+        if isinstance(parts, list):
+            _write_halves(stream, parts)
         else:
-            data(stream)
+            parts(stream)
         stream.flush()
         durability_point("write.written")
         os.fsync(descriptor)
-        if isinstance(data, bytes):
-            _verify(stream, data, path)
+        if isinstance(parts, list):
+            _verify(stream, parts, path)
         if check is not None:
             check(path)
 
 
-def _write_halves(stream: BinaryIO, data: bytes) -> None:
-    """Write all of `data`, passing a durability point in its middle."""
-    half = len(data) // 2
-    view = memoryview(data)
-    stream.write(view[:half])
-    stream.flush()
-    durability_point("write.middle")
-    stream.write(view[half:])
+def _write_halves(stream: BinaryIO, parts: list[Any]) -> None:
+    """Write all parts, passing a durability point in their middle."""
+    left = sum(map(len, parts)) // 2
+    for part in parts:
+        view = memoryview(part)
+        if 0 <= left <= len(view):
+            stream.write(view[:left])
+            stream.flush()
+            durability_point("write.middle")
+            view, left = view[left:], -1
+        left -= len(view) if left >= 0 else 0
+        stream.write(view)
 
 
-def _verify(stream: BinaryIO, data: bytes, path: Path) -> None:
-    view = memoryview(data)
+def _verify(stream: BinaryIO, parts: list[Any], path: Path) -> None:
     stream.seek(0)
-    position = 0
-    while chunk := stream.read(_CHUNK):
-        if chunk != view[position : position + len(chunk)]:
-            break
-        position += len(chunk)
-    if position != len(data):
+    position, same = 0, True
+    for part in parts:
+        for begin in range(0, len(part), _CHUNK):
+            wanted = memoryview(part)[begin : begin + _CHUNK]
+            same = same and stream.read(len(wanted)) == wanted
+            position += len(wanted) if same else 0
+    if not same or stream.read(1):
         raise StoreError(
             "what is read back must be what was written",
             value=f"first difference in the MiB from byte {position}",

@@ -37,16 +37,18 @@ from ares.store import frames, registry
 from ares.store.registry import ForeignSchemaError, register
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import mmap
 
 __all__ = [
     "MAGIC",
     "SCHEMA",
     "ForeignSchemaError",
     "check",
+    "check_head",
     "content_digest",
     "decode",
     "encode",
+    "encode_parts",
     "register",
 ]
 
@@ -58,6 +60,7 @@ _ALIGNMENT: Final = 64
 _LONG_TEXT: Final = 1024
 _LONG_INT_BITS: Final = 63
 _MAX_DEPTH: Final = 200
+_PIECE: Final = 1 << 16
 _DTYPE: Final = re.compile(
     r"[<|](b1|i[1248]|u[1248]|f[248]|c8|c16|[mM]8(\[\d*[A-Za-zμ]+\])?|[US]\d+)"
 )
@@ -69,6 +72,15 @@ def encode(value: object) -> bytes:
     Raises:
         FingerprintError: `value`, or something inside it, is of no type of the module's table.
     """
+    return b"".join(encode_parts(value))
+
+
+def encode_parts(value: object) -> list[Any]:
+    """The bytes of `encode` as buffers, the last one their digest; arrays are not copied.
+
+    Raises:
+        FingerprintError: as `encode`.
+    """
     writer = _Writer()
     tree = json.dumps(writer.node(value, 0), separators=(",", ":"), allow_nan=False).encode()
     parts: list[Any] = [_HEAD.pack(MAGIC, SCHEMA, len(tree)), tree]
@@ -76,26 +88,31 @@ def encode(value: object) -> bytes:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    return b"".join([*parts, digest.digest()])
+    return [*parts, digest.digest()]
 
 
-def decode(data: bytes, *, where: str = "stored value") -> object:
+def decode(
+    data: bytes | mmap.mmap, *, where: str = "stored value", checked: bool = False
+) -> object:
     """The value that `encode` made `data` of; its arrays are read-only views of `data`.
 
     Args:
         data: The whole content.
         where: Starts the message of an error.
+        checked: Its checksum was verified already.
 
     Raises:
         ForeignSchemaError: whole, but of another version of Ares.
         ArtifactError: cut, changed or no such file.
     """
-    start = _check_head(data, where)
+    if not checked:
+        check(data, where=where)
     (length,) = struct.unpack_from("<Q", data, 12)
     end = _HEAD.size + length
     try:
         tree = json.loads(bytes(data[_HEAD.size : end]))
-        return _Reader(memoryview(data)[start(end) : -DIGEST_BYTES], where).value(tree)
+        blobs = end + len(_padding(end))
+        return _Reader(memoryview(data)[blobs:-DIGEST_BYTES], where).value(tree)
     except ArtifactError:
         raise
     except Exception as error:  # constructors of registered types run here
@@ -106,33 +123,37 @@ def decode(data: bytes, *, where: str = "stored value") -> object:
         ) from error
 
 
-def content_digest(data: bytes) -> str:
+def content_digest(data: bytes | mmap.mmap) -> str:
     """Digest of encoded bytes as 64 hexadecimal digits, read from their end (not recomputed)."""
     return data[-DIGEST_BYTES:].hex()
 
 
-def check(data: bytes, *, where: str = "stored value") -> None:
+def check(data: bytes | mmap.mmap, *, where: str = "stored value") -> None:
     """Check magic, schema number, length and checksum of encoded bytes without decoding them.
 
     Raises:
         ForeignSchemaError: whole, but of another version of Ares.
         ArtifactError: cut, changed or no such file.
     """
-    _check_head(data, where)
+    check_head(data, hashlib.sha256(memoryview(data)[:-DIGEST_BYTES]).hexdigest(), where=where)
 
 
-def _check_head(data: bytes, where: str) -> Callable[[int], int]:
+def check_head(data: bytes | mmap.mmap, found: str, *, where: str) -> None:
+    """The same where the SHA-256 of all but the last bytes was `found`.
+
+    Raises:
+        ForeignSchemaError: as `check`, like `ArtifactError`.
+    """
     if len(data) < _HEAD.size + DIGEST_BYTES or data[: len(MAGIC)] != MAGIC:
         raise ArtifactError(
             "the file must be a value stored by Ares",
             value=bytes(data[: len(MAGIC)]),
             where=where,
         )
-    found = hashlib.sha256(memoryview(data)[:-DIGEST_BYTES]).digest()
-    if found != data[-DIGEST_BYTES:]:
+    if bytes.fromhex(found) != data[-DIGEST_BYTES:]:
         raise ArtifactError(
             "the checksum of a stored value must match",
-            value=found.hex(),
+            value=found,
             where=where,
             remedy="It was cut or changed; remove it, it will be made anew.",
         )
@@ -145,7 +166,6 @@ def _check_head(data: bytes, where: str) -> Callable[[int], int]:
             where=where,
             remedy=f"It was written by a {age} version of Ares; use that one or make it anew.",
         )
-    return lambda end: end + len(_padding(end))
 
 
 class _Writer:
@@ -332,12 +352,18 @@ def _one_nan(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array with every NaN in the one bit pattern of `np.nan`."""
     flat = array.reshape(-1)
     reals = flat.view(f"<f{array.dtype.itemsize // 2}") if array.dtype.kind == "c" else flat
-    nans = np.isnan(reals)
-    if not nans.any():
+    if not any(_odd_nans(reals[i : i + _PIECE]) for i in range(0, len(reals), _PIECE)):
         return array
     reals = reals.copy()
-    reals[nans] = np.nan
+    reals[np.isnan(reals)] = np.nan
     return reals.view(array.dtype).reshape(array.shape)
+
+
+def _odd_nans(reals: npt.NDArray[Any]) -> bool:
+    """Whether a NaN has other bits than `np.nan`."""
+    nans = reals[np.isnan(reals)]
+    bits = np.dtype(f"<u{reals.dtype.itemsize}")
+    return bool((nans.view(bits) != np.array(np.nan, reals.dtype).view(bits)).any())
 
 
 def _padding(length: int) -> bytes:

@@ -17,6 +17,7 @@ from ares.core.errors import FingerprintError
 if TYPE_CHECKING:
     import pandas as pd
 
+_PIECE = 1 << 14
 _PRESENT, _NONE, _NAN, _NA = 0, 1, 2, 3
 
 
@@ -152,9 +153,20 @@ def _put_values(parts: Any) -> Any:
 
 def _take_text(array: Any) -> dict[str, object]:
     """Text as one UTF-8 blob, the length of each item in bytes, and which kind of missing it is."""
+    blobs, missing = [], np.zeros(len(array), dtype=np.uint8)
+    lengths = np.zeros(len(array), dtype=np.int64)
+    for start in range(0, len(array), _PIECE):
+        items = _encoded(array[start : start + _PIECE], missing[start : start + _PIECE])
+        lengths[start : start + _PIECE] = [len(item) for item in items]
+        blobs.append(b"".join(items))
+    return {"text": b"".join(blobs), "lengths": lengths, "missing": missing}
+
+
+def _encoded(array: Any, missing: Any) -> list[bytes]:
+    """The items as UTF-8; writes which kind of missing they are."""
     import pandas as pd
 
-    items, missing = [], np.zeros(len(array), dtype=np.uint8)
+    items = []
     for i, item in enumerate(array):
         if isinstance(item, str):
             items.append(item.encode("utf-8", "surrogatepass"))
@@ -170,8 +182,7 @@ def _take_text(array: Any) -> dict[str, object]:
                 "a column of objects must hold text only", value=type(item).__qualname__
             )
         items.append(b"")
-    lengths = np.array([len(item) for item in items], dtype=np.int64)
-    return {"text": b"".join(items), "lengths": lengths, "missing": missing}
+    return items
 
 
 def _put_text(parts: dict[str, Any]) -> Any:

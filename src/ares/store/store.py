@@ -26,13 +26,13 @@ from ares.store import codecs
 from ares.store.atomic import (
     FileLock,
     durability_point,
-    read_regular,
     sweep_orphans,
     sync_file,
     sync_folder,
     temporary_name,
     write_atomic,
 )
+from ares.store.mapped import Maps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,6 +124,7 @@ class Store:
         self._hits = 0
         self._misses = 0
         self._mutex = threading.Lock()
+        self.maps = Maps()
 
     def get(self, key: str) -> object | MissType:
         """The value that was put under `key`, or `MISS`.
@@ -150,11 +151,11 @@ class Store:
             StoreError: full, read-only or failing disk. An earlier value of the key stays.
             FingerprintError: `value` is of no type that can be stored.
         """
-        data = codecs.encode(value)
-        digest = codecs.content_digest(data)
-        entry = codecs.encode({"key": key, "digest": digest, "bytes": len(data)})
+        parts = codecs.encode_parts(value)
+        digest, size = str(parts[-1].hex()), sum(map(len, parts))
+        entry = codecs.encode({"key": key, "digest": digest, "bytes": size})
         with _writing(self.root), FileLock(self._lock_path, shared=True, timeout=None):
-            self._put_object(self._object_path(digest), data)
+            self._put_object(self._object_path(digest), digest, parts)
             durability_point("store.object")
             write_atomic(self._action_path(key), entry)
         return digest
@@ -264,13 +265,11 @@ class Store:
             size -= gone.size
         return GcReport(count_before - len(objects), size_before - size, len(objects), size)
 
-    def _put_object(self, path: Path, data: bytes) -> None:
+    def _put_object(self, path: Path, digest: str, parts: list[Any]) -> None:
         try:
-            same = path.stat().st_size == len(data) and read_regular(path) == data
-        except (OSError, ArtifactError):
-            same = False
-        if not same:
-            write_atomic(path, data)
+            self.maps.read(path, digest)
+        except ArtifactError:
+            write_atomic(path, parts)
             return
         sync_file(path)  # its writer may have died between rename and flush
         sync_folder(path.parent)
@@ -286,7 +285,7 @@ class Store:
     def _read(self, path: Path, digest: str | None, *, locked: bool = False) -> Any:
         """Decoded content of a file of the store, or MISS; what is damaged is set aside."""
         try:
-            return codecs.decode(_read_object(path, digest), where=str(path))
+            return codecs.decode(self.maps.read(path, digest), where=str(path), checked=True)
         except codecs.ForeignSchemaError as error:
             _log.info("not usable by this version, made anew: %s", error)
         except ArtifactError as error:
@@ -296,7 +295,7 @@ class Store:
 
     def _is_damaged(self, path: Path, digest: str | None) -> bool:
         try:
-            codecs.check(_read_object(path, digest), where=str(path))
+            self.maps.read(path, digest)
         except codecs.ForeignSchemaError:
             return False
         except ArtifactError as error:
@@ -314,7 +313,7 @@ class Store:
         try:
             with lock:  # no writer is at work now
                 try:
-                    codecs.check(_read_object(path, digest), where=str(path))
+                    self.maps.read(path, digest)
                 except ArtifactError as error:
                     if isinstance(error.__cause__, FileNotFoundError):
                         return
@@ -359,14 +358,6 @@ def _writing(root: Path) -> Iterator[None]:
             where=str(root),
             remedy="Free space or make the folder writable.",
         ) from error
-
-
-def _read_object(path: Path, digest: str | None) -> bytes:
-    """Content of a file of the store; it must carry `digest`, which decoding will check."""
-    data = read_regular(path)
-    if digest is not None and codecs.content_digest(data) != digest:
-        raise ArtifactError("the content must be the one of its name", where=str(path))
-    return data
 
 
 def _is_digest(text: object) -> bool:
