@@ -201,6 +201,33 @@ def test_a_failing_disk_leaves_the_old_dataset(tmp_path, workspace, monkeypatch,
     assert import_files(workspace, path, **MARKET).after == 120
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_disk_that_fails_at_any_point_leaves_a_dataset_that_loads_or_none(
+    tmp_path, monkeypatch, first
+):
+    path = csv_file(tmp_path / "b.csv", range(-60, 60))
+    whole = load_bars(path, **MARKET)
+    for point in range(1, 60):
+        workspace = Workspace(tmp_path / f"failing-{point}")
+        if not first:
+            import_files(workspace, csv_file(tmp_path / "a.csv", range(-50, 50)), **MARKET)
+        reset_faults()
+        monkeypatch.setenv("ARES_FAULT", f"*:{point}:enospc")
+        try:
+            import_files(workspace, path, **MARKET)
+        except StoreError:
+            if has_dataset(workspace, "BTCUSD", "bitfinex", "1m"):
+                load_dataset(workspace, *NAMES)
+            else:
+                assert first
+            monkeypatch.delenv("ARES_FAULT")
+            import_files(workspace, path, **MARKET)
+            assert load_dataset(workspace, *NAMES) == whole
+        else:
+            break
+    assert point > 10
+
+
 @settings(max_examples=25)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), which=st.integers(0, 3))
 def test_a_flipped_bit_is_found_in_every_file(tmp_path_factory, place, bit, which):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final, TypedDict
 
+from ares.core.errors import ArtifactError
 from ares.market.door import DoorRules
 from ares.market.partitions import MANIFEST, Manifest, read_manifest, sweep
 from ares.store.locks import FileLock
@@ -52,8 +53,9 @@ def locked(folder: Path) -> Iterator[Manifest | None]:
         try:
             yield manifest
         except BaseException:
-            if manifest is None or read_manifest(folder) == manifest:
-                sweep(folder, manifest)
+            with contextlib.suppress(ArtifactError):
+                # A failure right after the commit leaves the new manifest: its files stay.
+                sweep(folder, read_manifest(folder) if (folder / MANIFEST).exists() else None)
             raise
 
 
