@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -110,8 +111,10 @@ class BlockResults:
 
     def to_bytes(self) -> bytes:
         """Little-endian 64-bit words, field by field: equal results are equal bytes."""
-        parts = ((self.n, "<i8"), (self.measures, "<f8"), (self.trades, "<i8"))
-        return b"".join(np.asarray(array, dtype=dtype).tobytes() for array, dtype in parts)
+        arrays: tuple[Any, ...] = (self.n, self.measures, self.trades)
+        if sys.byteorder == "big":
+            arrays = tuple(array.byteswap() for array in arrays)
+        return b"".join([array.tobytes() for array in arrays])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BlockResults:
