@@ -64,6 +64,10 @@ def test_a_damaged_file_of_a_dataset_is_an_error_that_names_the_repair(
     assert path.name in str(caught.value) or str(folder) in str(caught.value)
     other = source.with_name("more.csv")
     other.write_text(source.read_text().replace("101.25", "101.5"))
+    if victim == "gaps-":  # they follow from the bars: an import makes them anew
+        import_files(workspace, other, **MARKET)
+        assert load_dataset(workspace, *NAMES) == load_bars([source, other], **MARKET)
+        return
     with pytest.raises(ArtifactError):  # nor is it written over by what it seems to be
         import_files(workspace, other, **MARKET)
     assert repair_dataset(workspace, *NAMES)
