@@ -7,6 +7,7 @@ maps of files, of which only the columns that are read count.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -78,7 +79,8 @@ _COPIES: Final = 6
 def preload() -> None:
     """Import what the steps import, so that the base of the process is its base."""
     for name in _LIBRARIES:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # what stands in for it is said where it is needed
+            importlib.import_module(name)
 
 
 def demand_of(number: int, arguments: Mapping[str, object]) -> Demand:
