@@ -138,3 +138,10 @@ def test_optimize_finds_repeats_and_proves(ares: Ares, finished: Finished, tmp_p
     assert set(answers[0]["memory"]) == {"peak_bytes", "budget_bytes", "evictions"}
     params = answers[0]["best"]["params"]
     assert params["fast"] < params["slow"]
+
+
+def test_a_run_without_trades_shows_dashes(capsys):
+    from ares.ares_launcher.train_commands import show_metrics
+
+    show_metrics({"n_trades": 0.0, "dsr": float("nan"), "sharpe": float("nan")})
+    assert "deflated Sharpe ratio" in capsys.readouterr().out

@@ -38,7 +38,8 @@ RECOMMENDATIONS = {
 def show_metrics(found: Mapping[str, float | None]) -> None:
     """Print the out-of-sample metrics of a training run."""
     dsr = found.get("dsr")
-    cut = None if dsr is None else math.floor(1000 * dsr) / 1000  # never rounded up to a bound
+    known = dsr is not None and math.isfinite(dsr)  # without trades there is none
+    cut = math.floor(1000 * dsr) / 1000 if known and dsr is not None else None  # never rounded up
     shown = [
         ("total return", percent(found.get("total_return"))),
         ("CAGR", percent(found.get("cagr"))),

@@ -314,7 +314,10 @@ class Door:
         prints = self._prints.tally
         zero, stale = self._zero_volume, self._stale
         kept = "kept" if self._rules.bad_prints == "keep" else "dropped"
-        stale_action = "kept; fills at the next open would be the signal's own close"
+        stale_action = (
+            "at their close over a fifth of the last 250 bars opened at the previous close; kept:"
+            " fills at the next open would be the signal's own close"
+        )
         move_action = "kept; are these splits? prices are unadjusted"
         findings = [
             *self._rows.impossible.finding("impossible", "left out"),

@@ -130,9 +130,9 @@ class MemoryManager:
             fits = max(_FITS, 2 * self.base_bytes) // _MIB
             raise MemoryBudgetError(
                 f"the process alone takes {self.base_bytes // _MIB} MiB of the memory budget",
-                value=f"{self.budget_bytes} bytes",
+                value=f"{self.budget_bytes // _MIB} MiB",
                 where=_WHERE,
-                remedy=f"{fits} MiB would fit: --memory {fits}MiB.",
+                remedy=f"Work on daily bars fits into {fits} MiB: --memory {fits}MiB.",
             )
 
     def admit(self, stage: str, demand: Demand, *, workers: int = 1) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -195,9 +196,13 @@ def returns_histogram(returns: Float64Array, *, name: str) -> Plot:
     """Returns per trade, in bins of equal width; far tails end in the outer bins."""
     known = np.asarray([v for v in returns.tolist() if number_of(v) is not None])
     low, high = np.quantile(known, (0.005, 0.995)) if len(known) else (-0.01, 0.01)
-    reach = max(abs(float(low)), abs(float(high)), 1e-6)
-    edges = np.linspace(-reach, reach, 41)
-    counts, _ = np.histogram(np.clip(known, -reach, reach), bins=edges)
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    width = max(high - low, 1e-6) / 40
+    first, last = math.floor(low / width), math.ceil(high / width)
+    edges = width * np.arange(first, max(last, first + 1) + 1)  # 0 is an edge
+    counts, _ = np.histogram(np.clip(known, edges[0], edges[-1]), bins=edges)
+    beyond = int(np.count_nonzero((known < edges[0]) | (known > edges[-1])))
+    note = f" ({beyond} beyond the ends are in the outer bars)" if beyond else ""
     middle = (edges[1:] + edges[:-1]) / 2
     colours = ["good:0.75" if m > 0 else "bad:0.75" for m in middle.tolist()]
     trace = {
@@ -208,7 +213,7 @@ def returns_histogram(returns: Float64Array, *, name: str) -> Plot:
         "hovertemplate": "%{x:.2%}: %{y} trades<extra></extra>",
     }
     layout = {
-        "xaxis": {"tickformat": ".1%", "title": {"text": "net return of a trade"}},
+        "xaxis": {"tickformat": ".1%", "title": {"text": f"net return of a trade{note}"}},
         "yaxis": {"title": {"text": "trades"}},
         "bargap": 0.05,
         "showlegend": False,
