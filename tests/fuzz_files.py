@@ -30,10 +30,10 @@ import pyarrow.feather as pf
 import pyarrow.parquet as pq
 
 import naive_files
+from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.errors import AresError
 from ares.market.datasets import import_files, load_dataset
 from ares.market.files import check_file, load_bars
-from ares.backtest.streaming import StreamingDataProcessor
 from ares.store.workspace import Workspace
 
 MARKET = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m"}

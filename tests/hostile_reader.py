@@ -20,10 +20,10 @@ import pyarrow.compute  # imported before the fork: it is no part of the measure
 import pyarrow.csv
 import pyarrow.parquet  # noqa: F401
 
+from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.errors import AresError
 from ares.market.datasets import import_files
 from ares.market.files import check_file, load_bars
-from ares.backtest.streaming import StreamingDataProcessor
 from ares.store.workspace import Workspace
 
 MARKET = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m"}

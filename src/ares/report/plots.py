@@ -198,8 +198,9 @@ def returns_histogram(returns: Float64Array, *, name: str) -> Plot:
     low, high = np.quantile(known, (0.005, 0.995)) if len(known) else (-0.01, 0.01)
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     width = max(high - low, 1e-6) / 40
-    first, last = math.floor(low / width), math.ceil(high / width)
-    edges = width * np.arange(first, max(last, first + 1) + 1)  # 0 is an edge
+    first = min(math.floor(low / width), -int((known < 0.0).any()))
+    last = max(math.ceil(high / width), int((known >= 0.0).any()), first + 1)
+    edges = width * np.arange(first, last + 1)  # 0 is an edge: no bar is on both sides
     counts, _ = np.histogram(np.clip(known, edges[0], edges[-1]), bins=edges)
     beyond = int(np.count_nonzero((known < edges[0]) | (known > edges[-1])))
     note = f" ({beyond} beyond the ends are in the outer bars)" if beyond else ""
