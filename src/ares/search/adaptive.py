@@ -96,7 +96,7 @@ class AdaptiveSampler:
         if left > 0:
             return min(left, max(self.generation_size, _FIRST))
         known = 0 if self._parts is None else self._parts.told.known
-        return max(self.generation_size, known // 16, (known - _SMALL) // 4)
+        return max(self.generation_size, known // 16, (known - _SMALL) // 3)
 
     def suggest_parameters(self, bounds: Mapping[str, Any]) -> dict[str, Any]:
         """Next point inside `bounds`, which its first call fixes.
