@@ -132,7 +132,7 @@ class MemoryManager:
                 f"the process alone takes {self.base_bytes // _MIB} MiB of the memory budget",
                 value=f"{self.budget_bytes // _MIB} MiB",
                 where=_WHERE,
-                remedy=f"Work on daily bars fits into {fits} MiB: --memory {fits}MiB.",
+                remedy=f"For work on daily bars {fits} MiB would fit: --memory {fits}MiB.",
             )
 
     def admit(self, stage: str, demand: Demand, *, workers: int = 1) -> int:
