@@ -90,7 +90,7 @@ class ImportResult:
     """What an import did: bars in the dataset before and after, and what the files showed.
 
     `replaced` counts the bars that the files have otherwise than the dataset had them, `dropped`
-    those that are bad prints only beside each other.
+    those that were left out where files and dataset meet, as bad prints.
     """
 
     before: int
@@ -152,7 +152,8 @@ def import_files(
         if rules.calendar is None:
             rules = dataclasses.replace(rules, calendar=parse_calendar(old.calendar))
         with scratch_folder(folder) as scratch:
-            checked = check_rows(scratch, rows, rules)
+            # Prints are judged once, beside the dataset's: a bad first row would damn good ones.
+            checked = check_rows(scratch, rows, dataclasses.replace(rules, bad_prints="keep"))
             record = ImportRecord(*record_key, with_notes(checked.report, rows.notes))
             if door.get("calendar") is None and old.quality.calendar_inferred:
                 rules = dataclasses.replace(rules, calendar=None)
@@ -160,8 +161,9 @@ def import_files(
         changed = new.identity != old.identity
         if changed:
             write_manifest(folder, new)
-    found = (seam.conflicts, seam.bad_prints)
-    return ImportResult(old.rows, new.rows, changed, record.quality, folder, *found)
+    dropped = 0 if rules.bad_prints == "keep" else seam.bad_prints
+    found = (new.imports[-1].quality, folder, seam.conflicts, dropped)
+    return ImportResult(old.rows, new.rows, changed, *found)
 
 
 def load_dataset(
@@ -287,15 +289,30 @@ def _merged(
     door = Door(rules, _SIDES)
     checked = keep(folder, door, lambda writer: merged_pieces(sides, _SIDES, writer))
     seam = checked.report
-    if seam.bad_prints:
-        dropped = next(f for f in seam.findings if f.kind == "bad_prints")
+    kept = rules.bad_prints == "keep"
+    own = door.bad_prints_of(1)
+    # Prints that stay in the dataset are found by every import, and were counted by their own.
+    judged = _with_prints(record.quality, seam, own if kept else seam.bad_prints)
+    judged = dataclasses.replace(judged, bars=judged.bars - (0 if kept else own))
+    if judged.bad_prints:
+        found = next(f for f in judged.findings if f.kind == "bad_prints")
         _log.warning(
             "%d bars are bad prints beside those of the dataset (%s), the first: %s",
-            *(dropped.count, dropped.action, dropped.examples[0]),
+            *(found.count, found.action, found.examples[0]),
         )
-    report = _added(old.quality, record.quality, seam)
+    report = _added(old.quality, judged, _with_prints(seam, seam, 0))
     names = (old.symbol, old.exchange, old.timeframe)
+    record = dataclasses.replace(record, quality=judged)
     return manifest_of(checked, report, names, rules, (*old.imports, record)), seam
+
+
+def _with_prints(report: QualityReport, seam: QualityReport, count: int) -> QualityReport:
+    """The report with `count` of the bad prints of `seam` in place of its own."""
+    findings = [f for f in report.findings if f.kind != "bad_prints"]
+    if count:
+        found = next(f for f in seam.findings if f.kind == "bad_prints")
+        findings.append(dataclasses.replace(found, count=count))
+    return dataclasses.replace(report, bad_prints=count, findings=tuple(findings))
 
 
 def _added(old: QualityReport, new: QualityReport, seam: QualityReport) -> QualityReport:
