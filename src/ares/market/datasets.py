@@ -142,24 +142,31 @@ def import_files(
         last = old.imports[-1]
         if (last.sources, last.options) == record_key and all_there(folder, old):
             return ImportResult(old.rows, old.rows, False, last.quality, folder)
-        _check_adjusted(old, rules, folder)
-        if rules.calendar is None:
-            rules = dataclasses.replace(rules, calendar=parse_calendar(old.calendar))
-        with scratch_folder(folder) as scratch:
-            # Prints are judged once, beside the dataset's: a bad first row would damn good ones.
-            checked = check_rows(scratch, rows, dataclasses.replace(rules, bad_prints="keep"))
-            report = with_notes(checked.report, rows.notes)
-            if door.get("calendar") is None and old.quality.calendar_inferred:
-                rules = dataclasses.replace(rules, calendar=None)
-                report = dataclasses.replace(report, calendar_inferred=True)
-            record = ImportRecord(*record_key, report)
-            new, seam = _merged(folder, old, (scratch, checked.parts), rules, record)
+        new, seam = _appended(folder, old, rows, rules, record_key)
         changed = new.identity != old.identity
         if changed:
             write_manifest(folder, new)
     dropped = 0 if rules.bad_prints == "keep" else seam.bad_prints
     found = (new.imports[-1].quality, folder, seam.conflicts, dropped)
     return ImportResult(old.rows, new.rows, changed, *found)
+
+
+def _appended(
+    folder: Path, old: Manifest, rows: FileRows, rules: DoorRules, key: tuple[tuple[str, ...], str]
+) -> tuple[Manifest, QualityReport]:
+    """The rows joined with the dataset's bars: not committed yet; and what their meeting showed."""
+    _check_adjusted(old, rules, folder)
+    inferred = rules.calendar is None and old.quality.calendar_inferred
+    if rules.calendar is None:
+        rules = dataclasses.replace(rules, calendar=parse_calendar(old.calendar))
+    with scratch_folder(folder) as scratch:
+        # Prints are judged once, beside the dataset's: a bad first row would damn good ones.
+        checked = check_rows(scratch, rows, dataclasses.replace(rules, bad_prints="keep"))
+        report = with_notes(checked.report, rows.notes)
+        if inferred:
+            rules = dataclasses.replace(rules, calendar=None)
+            report = dataclasses.replace(report, calendar_inferred=True)
+        return _merged(folder, old, (scratch, checked.parts), rules, ImportRecord(*key, report))
 
 
 def load_dataset(
