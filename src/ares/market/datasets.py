@@ -6,7 +6,6 @@ writes it, under a kernel lock; readers need none. Importing the same rows again
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -27,22 +26,23 @@ from ares.market.columns import declared_columns
 from ares.market.door import Door
 from ares.market.files import cut, with_notes
 from ares.market.intake import check_rows, keep, merged_pieces
+from ares.market.mending import repair_dataset
+from ares.market.merging import added
 from ares.market.partitions import (
     MANIFEST,
     ImportRecord,
     Manifest,
+    all_there,
+    consistent,
     read_bars,
     read_manifest,
     write_manifest,
 )
-from ares.market.parts import GAPS, read_part
-from ares.market.raw import COLUMNS
 from ares.market.rows import FileRows
 from ares.market.scratch import scratch_folder
 from ares.market.table import guarded
-from ares.market.tallies import EXAMPLES
 from ares.market.timerange import parse_timerange
-from ares.market.writing import DoorOptions, door_rules, lock_of, locked, manifest_of
+from ares.market.writing import DoorOptions, door_rules, locked, manifest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,7 @@ __all__ = [
     "list_datasets",
     "load_dataset",
     "missing_dataset",
+    "refuse_derived",
     "repair_dataset",
     "resample_hint",
 ]
@@ -74,15 +75,6 @@ __all__ = [
 _log = logging.getLogger("ares.market.datasets")
 
 _SIDES: Final = ("dataset", "import")
-# What one import found in its rows; the merged rows can no longer say it.
-_ROW_COUNTS: Final = (
-    "rows",
-    "duplicates",
-    "conflicts",
-    "out_of_order",
-    "impossible",
-    "bad_prints",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +82,7 @@ class ImportResult:
     """What an import did: bars in the dataset before and after, and what the files showed.
 
     `replaced` counts the bars that the files have otherwise than the dataset had them, `dropped`
-    those that are bad prints only beside each other.
+    those that were left out where files and dataset meet, as bad prints.
     """
 
     before: int
@@ -146,22 +138,35 @@ def import_files(
             new = manifest_of(checked, report, (symbol, exchange, timeframe), rules, imports)
             write_manifest(folder, new)
             return ImportResult(0, new.rows, True, report, folder)
-        if ((last := old.imports[-1]).sources, last.options) == record_key:
+        refuse_derived(old, folder)
+        last = old.imports[-1]
+        if (last.sources, last.options) == record_key and all_there(folder, old):
             return ImportResult(old.rows, old.rows, False, last.quality, folder)
-        _check_adjusted(old, rules, folder)
-        if rules.calendar is None:
-            rules = dataclasses.replace(rules, calendar=parse_calendar(old.calendar))
-        with scratch_folder(folder) as scratch:
-            checked = check_rows(scratch, rows, rules)
-            record = ImportRecord(*record_key, with_notes(checked.report, rows.notes))
-            if door.get("calendar") is None and old.quality.calendar_inferred:
-                rules = dataclasses.replace(rules, calendar=None)
-            new, seam = _merged(folder, old, (scratch, checked.parts), rules, record)
+        new, seam = _appended(folder, old, rows, rules, record_key)
         changed = new.identity != old.identity
         if changed:
             write_manifest(folder, new)
-    found = (seam.conflicts, seam.bad_prints)
-    return ImportResult(old.rows, new.rows, changed, record.quality, folder, *found)
+    dropped = 0 if rules.bad_prints == "keep" else seam.bad_prints
+    found = (new.imports[-1].quality, folder, seam.conflicts, dropped)
+    return ImportResult(old.rows, new.rows, changed, *found)
+
+
+def _appended(
+    folder: Path, old: Manifest, rows: FileRows, rules: DoorRules, key: tuple[tuple[str, ...], str]
+) -> tuple[Manifest, QualityReport]:
+    """The rows joined with the dataset's bars: not committed yet; and what their meeting showed."""
+    _check_adjusted(old, rules, folder)
+    inferred = rules.calendar is None and old.quality.calendar_inferred
+    if rules.calendar is None:
+        rules = dataclasses.replace(rules, calendar=parse_calendar(old.calendar))
+    with scratch_folder(folder) as scratch:
+        # Prints are judged once, beside the dataset's: a bad first row would damn good ones.
+        checked = check_rows(scratch, rows, dataclasses.replace(rules, bad_prints="keep"))
+        report = with_notes(checked.report, rows.notes)
+        if inferred:
+            rules = dataclasses.replace(rules, calendar=None)
+            report = dataclasses.replace(report, calendar_inferred=True)
+        return _merged(folder, old, (scratch, checked.parts), rules, ImportRecord(*key, report))
 
 
 def load_dataset(
@@ -181,69 +186,52 @@ def load_dataset(
     span = parse_timerange(timerange)
     if not (folder / MANIFEST).exists():
         raise missing_dataset(workspace, symbol, exchange, timeframe)
-    for last_try in (False, True):
-        manifest = read_manifest(folder)
+
+    def read(manifest: Manifest) -> Bars:
         _check_names(manifest, (symbol, exchange, timeframe), folder)
         if manifest.parts[-1].last < span[0] or manifest.parts[0].first >= span[1]:
             return cut(read_bars(folder, manifest), span)  # raises: says what there is
-        try:
-            return read_bars(folder, manifest, span)
-        except ArtifactError:
-            # A writer may have replaced manifest and parts between the two readings.
-            if last_try or read_manifest(folder) == manifest:
-                raise
-    raise AssertionError("unreachable")
+        bars = read_bars(folder, manifest, span)
+        _warn_of_old_bars(workspace, manifest)
+        return bars
+
+    return consistent(folder, read)
 
 
-def repair_dataset(
-    workspace: Workspace, symbol: str, exchange: str, timeframe: str
-) -> tuple[str, ...]:
-    """Take damaged parts out of a dataset, so that the rest loads and an import refills it.
+def _warn_of_old_bars(workspace: Workspace, manifest: Manifest) -> None:
+    """Say so where bars were resampled from others that have changed since."""
+    if manifest.origin is None:
+        return
+    symbol, exchange, finer = manifest.symbol, manifest.exchange, manifest.origin.timeframe
+    source = workspace.dataset(exchange, symbol, finer)
+    try:
+        same = read_manifest(source).identity == manifest.origin.identity
+    except ArtifactError:  # it is gone or damaged: these bars are what there is
+        return
+    if not same:
+        _log.warning(
+            "%s %s %s was resampled from bars of %s that have changed since; `ares data resample"
+            " --symbol %s --exchange %s --timeframe %s --to %s` makes it anew",
+            *(symbol, exchange, manifest.timeframe, finer),
+            *(symbol, exchange, finer, manifest.timeframe),
+        )
 
-    Returns:
-        Names of the files that were removed; doing it again removes nothing. Without a readable
-        manifest nothing is known of the parts, and the dataset is gone.
+
+def refuse_derived(manifest: Manifest, folder: Path) -> None:
+    """Raise where bars were resampled: bars from elsewhere would mix with them.
 
     Raises:
-        DataError: There is no such dataset.
+        DataError: They were.
     """
-    folder = workspace.dataset(exchange, symbol, timeframe)
-    if not (folder / MANIFEST).exists():
-        raise missing_dataset(workspace, symbol, exchange, timeframe)
-    with lock_of(folder):
-        try:
-            manifest = read_manifest(folder)
-        except ArtifactError as error:
-            _log.warning("%s", error)
-            (folder / MANIFEST).unlink()
-            return (MANIFEST,)
-        good, removed = [], []
-        for part in manifest.parts:
-            try:
-                read_part(folder, part, COLUMNS)
-                good.append(part)
-            except ArtifactError as error:
-                _log.warning("%s", error)
-                removed.append(part.file)
-        with contextlib.suppress(ArtifactError):
-            read_part(folder, manifest.gaps, GAPS)
-            if not removed:
-                return ()
-        if not good:
-            (folder / MANIFEST).unlink()
-            return tuple(removed)
-        options: DoorOptions = {"calendar": manifest.calendar, "bad_prints": "keep"}
-        rules = door_rules(timeframe, {**options, "adjusted": manifest.adjusted})
-        sides = ((folder, good),)
-        door = Door(rules, ("dataset",))
-        checked = keep(folder, door, lambda writer: merged_pieces(sides, ("dataset",), writer))
-        report = dataclasses.replace(checked.report, rows=checked.report.bars)
-        record = ImportRecord(("repair",), "", report)
-        names = (symbol, exchange, timeframe)
-        # Bars that were resampled are to be made anew: this is no identity of the finer ones.
-        origin = manifest.origin and dataclasses.replace(manifest.origin, identity="repair")
-        write_manifest(folder, manifest_of(checked, report, names, rules, (record,), origin))
-    return tuple(removed) or (manifest.gaps.file,)
+    if manifest.origin is None:
+        return
+    finer = manifest.origin.timeframe
+    raise DataError(
+        f"this dataset was resampled from bars of {finer}, and takes no others",
+        where=str(folder),
+        remedy=f"Import under another exchange or symbol name; or add bars of {finer} to the finer"
+        " dataset, and `ares data resample` makes this one anew.",
+    )
 
 
 def file_digest(path: Path) -> str:
@@ -287,25 +275,27 @@ def _merged(
     door = Door(rules, _SIDES)
     checked = keep(folder, door, lambda writer: merged_pieces(sides, _SIDES, writer))
     seam = checked.report
-    if seam.bad_prints:
-        dropped = next(f for f in seam.findings if f.kind == "bad_prints")
+    kept = rules.bad_prints == "keep"
+    own = door.bad_prints_of(1)
+    # Prints that stay in the dataset are found by every import, and were counted by their own.
+    judged = _with_prints(record.quality, seam, own if kept else seam.bad_prints)
+    judged = dataclasses.replace(judged, bars=judged.bars - (0 if kept else own))
+    if judged.bad_prints:
+        found = next(f for f in judged.findings if f.kind == "bad_prints")
         _log.warning(
             "%d bars are bad prints beside those of the dataset (%s), the first: %s",
-            *(dropped.count, dropped.action, dropped.examples[0]),
+            *(found.count, found.action, found.examples[0]),
         )
-    report = _added(old.quality, record.quality, seam)
+    report = added(old.quality, judged, _with_prints(seam, seam, 0))
     names = (old.symbol, old.exchange, old.timeframe)
-    return manifest_of(checked, report, names, rules, (*old.imports, record)), seam
+    record = dataclasses.replace(record, quality=judged)
+    return manifest_of(checked, report, names, rules, (record,)), seam
 
 
-def _added(old: QualityReport, new: QualityReport, seam: QualityReport) -> QualityReport:
-    """The report on merged bars: structure from `seam`, faults of rows from all three."""
-    reports = (old, new, seam)
-    counts = {name: sum(getattr(r, name) for r in reports) for name in _ROW_COUNTS}
-    findings = [f for f in seam.findings if f.kind not in _ROW_COUNTS]
-    for kind in _ROW_COUNTS:
-        same = [f for r in reports for f in r.findings if f.kind == kind]
-        if same and counts[kind]:
-            examples = tuple(e for f in same for e in f.examples)[:EXAMPLES]
-            findings.append(dataclasses.replace(same[0], count=counts[kind], examples=examples))
-    return dataclasses.replace(seam, **counts, findings=tuple(findings))
+def _with_prints(report: QualityReport, seam: QualityReport, count: int) -> QualityReport:
+    """The report with `count` of the bad prints of `seam` in place of its own."""
+    findings = [f for f in report.findings if f.kind != "bad_prints"]
+    if count:
+        found = next(f for f in seam.findings if f.kind == "bad_prints")
+        findings.append(dataclasses.replace(found, count=count))
+    return dataclasses.replace(report, bad_prints=count, findings=tuple(findings))

@@ -138,6 +138,7 @@ class Door:
         self._of_file: dict[int, Distances] = {}
         self._clues = CalendarClues(rules.interval)
         self._prints = PrintJudge(rules.interval, rules.max_print)
+        self._prints_of_file = np.zeros(max(len(self._files), 1), dtype=np.int64)
         self._zero_volume, self._stale = Stretches(), Stretches()
         self._stale_opens = StaleOpens()
         self._decimals = DecimalStep()
@@ -154,6 +155,10 @@ class Door:
     def common_distance(self) -> int | None:
         """The most common distance of neighbouring times in ns; None where there is none."""
         return self._distances.common
+
+    def bad_prints_of(self, file: int) -> int:
+        """Bad prints so far among the rows of one of the files."""
+        return int(self._prints_of_file[file])
 
     def read(self, raw: RawBars) -> None:
         """Check the next rows in the order of the files.
@@ -178,6 +183,9 @@ class Door:
         columns = _taken(piece, rows)
         if not self._rules.derived:
             bad = self._prints.push(columns, lambda k, name: _place(piece, rows, k, name))
+            if len(bad):
+                own = 0 if piece.file_of_row is None else piece.file_of_row[rows[bad]]
+                np.add.at(self._prints_of_file, own, 1)
             if len(bad) and self._rules.bad_prints != "keep":
                 rows = np.delete(rows, bad)
                 columns = {name: np.delete(column, bad) for name, column in columns.items()}

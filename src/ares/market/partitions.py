@@ -11,37 +11,32 @@ files until the new manifest has replaced it; what no manifest names is swept by
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
-from ares.core.errors import ArtifactError
+from ares.core.errors import ArtifactError, StoreError
 from ares.core.identity import fingerprint
 from ares.market.bars import Bars
 from ares.market.parts import (
     GAPS,
     REMEDY,
-    GapWriter,
     Part,
-    PartWriter,
     naming_repair,
     read_part,
     read_parts,
 )
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import COLUMNS
-from ares.market.spacing import GapRows
 from ares.market.timerange import FOREVER
-from ares.store.atomic import (
-    make_folder,
-    read_json,
-    sweep_orphans,
-    write_json,
-)
+from ares.store.atomic import read_regular, sweep_orphans, write_atomic
+from ares.store.jsonio import json_bytes, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ares.core.types import Int64Array
@@ -50,6 +45,15 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST: Final = 1 << 26
+_PATIENCE: Final = 10.0  # seconds
+_TRIES: Final = 3
+
+
+Read = TypeVar("Read")
+
+
+class BrokenManifestError(ArtifactError):
+    """The content of a manifest is damaged: nothing says any more which bars there were."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Manifest:
     parts: tuple[Part, ...]
     gaps: Part
     quality: QualityReport
-    imports: tuple[ImportRecord, ...] = ()
+    imports: tuple[ImportRecord, ...] = ()  # the last one; older versions of Ares kept all
     origin: Origin | None = None
 
     @property
@@ -103,43 +107,23 @@ class Manifest:
         return sum(part.size for part in (*self.parts, self.gaps))
 
 
-def write_bars(folder: Path, bars: Bars, imports: Sequence[ImportRecord]) -> Manifest:
-    """Write `bars` into `folder` and make them its content, all at once.
-
-    The caller holds the folder's lock. Files that exist under their digest are not written again.
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Make `manifest` the content of `folder`, all at once.
 
     Raises:
-        StoreError: The disk is full, read-only or failing; the old content is then intact.
+        StoreError: It cannot be written, or could not be read back; the old content is then intact.
     """
-    make_folder(folder)
-    columns = {name: getattr(bars, name) for name in COLUMNS}
-    with PartWriter(folder) as writer, GapWriter(folder) as gaps:
-        writer.add(columns)
-        parts = writer.finish()
-        before = bars.gaps[:, 0]
-        gaps.add(GapRows(before, bars.timestamp[before], bars.gaps[:, 2]))
-        gap_part = gaps.finish()
-    manifest = Manifest(
-        symbol=bars.symbol,
-        exchange=bars.exchange,
-        timeframe=bars.timeframe,
-        calendar=bars.calendar,
-        adjusted=bars.adjusted,
-        tick=bars.tick,
-        parts=parts,
-        gaps=gap_part,
-        quality=report_of(bars),
-        imports=tuple(imports),
-    )
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Make `manifest` the content of `folder`, all at once."""
     body = _body(manifest)
     head = {"format": "ares bars", "schema": SCHEMA, "checksum": fingerprint(body)}
-    write_json(folder / MANIFEST, {**head, "body": body})
+    data = json_bytes({**head, "body": body})
+    if len(data) > _MAX_MANIFEST:
+        raise StoreError(
+            f"a manifest may have {_MAX_MANIFEST} bytes",
+            value=len(data),
+            where=str(folder / MANIFEST),
+            remedy="Import fewer files at once.",
+        )
+    write_atomic(folder / MANIFEST, data)
     sweep(folder, manifest)
 
 
@@ -167,20 +151,27 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of `folder`.
 
     Raises:
-        ArtifactError: Missing, damaged, or of another schema.
+        BrokenManifestError: Its content is damaged.
+        ArtifactError: Missing, unreadable, too large, or of another schema.
     """
     path = folder / MANIFEST
     with naming_repair():
-        tree = read_json(path, max_bytes=_MAX_MANIFEST)
+        data = read_regular(path, max_bytes=_MAX_MANIFEST)
+    try:
+        tree = parse_json(data, where=str(path))
+    except ArtifactError as error:
+        raise BrokenManifestError(
+            error.rule, value=error.value, where=error.where, remedy=REMEDY
+        ) from error
     try:
         if not isinstance(tree, dict) or tree["format"] != "ares bars":
-            raise ArtifactError("this is no manifest of bars", where=str(path), remedy=REMEDY)
+            raise BrokenManifestError("this is no manifest of bars", where=str(path), remedy=REMEDY)
         if tree["schema"] != SCHEMA:
             raise ArtifactError(
                 f"only schema {SCHEMA} is read",
                 where=str(path),
                 value=tree["schema"],
-                remedy="Import the files again.",
+                remedy="Another version of Ares wrote it: use that one, or another workspace.",
             )
         body = tree["body"]
         manifest = Manifest(
@@ -201,12 +192,44 @@ def read_manifest(folder: Path) -> Manifest:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ArtifactError):
             raise
-        raise ArtifactError(
+        raise BrokenManifestError(
             "the manifest is incomplete", where=str(path), value=str(error), remedy=REMEDY
         ) from None
     if not intact:
-        raise ArtifactError("the manifest was changed", where=str(path), remedy=REMEDY)
+        raise BrokenManifestError("the manifest was changed", where=str(path), remedy=REMEDY)
     return manifest
+
+
+def consistent(folder: Path, read: Callable[[Manifest], Read]) -> Read:
+    """What `read` makes of a manifest and its parts, while others may replace both.
+
+    It is tried again as long as the manifest is another one after a failure, for ten seconds and at
+    least three times.
+
+    Raises:
+        ArtifactError: `read` raised it, and not because the manifest was replaced.
+    """
+    patience = time.monotonic() + _PATIENCE
+    for tries in itertools.count(1):
+        manifest = read_manifest(folder)
+        try:
+            return read(manifest)
+        except ArtifactError:
+            over = tries >= _TRIES and time.monotonic() > patience
+            if over or read_manifest(folder) == manifest:
+                raise
+    raise AssertionError("unreachable")
+
+
+def all_there(folder: Path, manifest: Manifest) -> bool:
+    """Whether the folder has all files of the manifest in their sizes; nothing is read."""
+    for part in (*manifest.parts, manifest.gaps):
+        try:
+            if (folder / part.file).lstat().st_size != part.size:
+                return False
+        except OSError:
+            return False
+    return True
 
 
 def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER) -> Bars:
@@ -258,17 +281,6 @@ def _places(times: Int64Array, some: Int64Array) -> Int64Array:
     far = np.flatnonzero(distance > distance.min()) if len(distance) else times[:0]
     # Where every hole is a gap, as on most markets, these are they.
     return far if np.array_equal(times[far], some) else np.searchsorted(times, some)
-
-
-def report_of(bars: Bars) -> QualityReport:
-    """The report that bars carry after the door.
-
-    Raises:
-        ArtifactError: They carry none: slices do not.
-    """
-    if bars.quality is None:
-        raise ArtifactError("bars need a quality report to be kept", where=repr(bars))
-    return bars.quality
 
 
 def _quality(tree: Mapping[str, Any]) -> QualityReport:

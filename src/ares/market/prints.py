@@ -34,7 +34,7 @@ class PrintJudge:
         self._times = np.zeros(_REMEMBERED, dtype=np.int64)
         self._closes = np.zeros(_REMEMBERED)
         self._held = 0
-        self._first: tuple[str, float, float] | None = None
+        self._first: tuple[str, float, float, str | None] | None = None
         self.tally = Tally()
 
     def push(
@@ -64,7 +64,8 @@ class PrintJudge:
         if len(bad) and self._first is None:
             median = float(reference[bad[0]])
             name, value = _worst(columns, int(bad[0]), median)
-            self._first = (place(int(bad[0]), name)[1], value, median)
+            time = time_text(int(arrays[0][bad[0]]))
+            self._first = (place(int(bad[0]), name)[1], value, median, time)
         return bad
 
     def refuse(self) -> None:
@@ -75,10 +76,10 @@ class PrintJudge:
         """
         if self._first is None:
             return
-        where, value, median = self._first
+        where, value, median, time = self._first
         raise DataError(
             f"prices must be within a factor {self._factor:g} of the recent median close"
-            f" ({median!r}); {self.tally.count} bars are not",
+            f" ({median!r}); {self.tally.count} bars are not, the first of {time}",
             value=value,
             where=where,
             remedy="Correct or remove the rows, or choose bad_prints drop or keep.",

@@ -50,13 +50,20 @@ def locked(folder: Path) -> Iterator[Manifest | None]:
     with lock_of(folder):
         manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
         sweep(folder, manifest)
-        try:
+        with swept_after_failure(folder):
             yield manifest
-        except BaseException:
-            with contextlib.suppress(ArtifactError):
-                # A failure right after the commit leaves the new manifest: its files stay.
-                sweep(folder, read_manifest(folder) if (folder / MANIFEST).exists() else None)
-            raise
+
+
+@contextlib.contextmanager
+def swept_after_failure(folder: Path) -> Iterator[None]:
+    """Leave no files of a writer that fails; the caller holds the lock."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ArtifactError):
+            # A failure right after the commit leaves the new manifest: its files stay.
+            sweep(folder, read_manifest(folder) if (folder / MANIFEST).exists() else None)
+        raise
 
 
 def door_rules(timeframe: str, door: DoorOptions) -> DoorRules:

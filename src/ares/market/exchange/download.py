@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError, DataError
-from ares.market.datasets import has_dataset, import_files
+from ares.market.datasets import has_dataset, import_files, refuse_derived
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, open_source
 from ares.market.exchange.spool import Spool
@@ -272,6 +272,7 @@ def _stored_span(folder: Path) -> tuple[int, int, int] | None:
     if not (folder / MANIFEST).exists():
         return None
     manifest = read_manifest(folder)
+    refuse_derived(manifest, folder)  # before anything is fetched
     return manifest.parts[0].first, manifest.parts[-1].last, manifest.rows
 
 

@@ -14,10 +14,11 @@ from ares.market.exchange.download import Told, joined, origin_of, take_in
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, SOURCES, open_source
 from ares.market.exchange.spool import Spool
-from ares.market.partitions import MANIFEST, read_manifest
+from ares.market.partitions import MANIFEST, consistent, read_manifest
 from ares.market.parts import read_part
 from ares.market.raw import COLUMNS
 from ares.market.timeframe import timeframe_ns
+from ares.market.writing import lock_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +129,7 @@ def repair(
 def _damaged(folder: Path, market: Market) -> list[Range]:
     """Ranges (Unix ms) of the parts that cannot be read; none where no manifest says what was."""
     try:
-        manifest = read_manifest(folder)
+        read_manifest(folder)
     except ArtifactError as error:
         if (folder / MANIFEST).exists():
             _log.warning(
@@ -136,8 +137,13 @@ def _damaged(folder: Path, market: Market) -> list[Range]:
                 error,
             )
         return []
+    with lock_of(folder):  # a part that a writer has replaced is not damaged
+        return _unreadable(folder, market)
+
+
+def _unreadable(folder: Path, market: Market) -> list[Range]:
     found = []
-    for part in manifest.parts:
+    for part in read_manifest(folder).parts:
         try:
             read_part(folder, part, COLUMNS)
         except ArtifactError:
@@ -150,7 +156,10 @@ def _gaps(market: Market, folder: Path) -> list[Range]:
     """Ranges (Unix ms) between the bars on both sides of each gap; one part is read at a time."""
     if not (folder / MANIFEST).exists():
         return []
-    manifest = read_manifest(folder)
+    return consistent(folder, lambda manifest: _gaps_of(market, folder, manifest))
+
+
+def _gaps_of(market: Market, folder: Path, manifest: Manifest) -> list[Range]:
     before = read_part(folder, manifest.gaps, ("timestamp", "missing"))["timestamp"]
     following = [part.first for part in manifest.parts[1:]]
     found: list[Range] = []
