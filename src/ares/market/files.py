@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import stat
 from collections.abc import Sequence
@@ -29,6 +28,8 @@ from ares.market.table import Table, guarded
 from ares.market.timerange import parse_timerange
 
 if TYPE_CHECKING:
+    import io
+
     from ares.market.bars import Adjusted, BadPrints, Bars
     from ares.market.columns import Columns
 
