@@ -175,3 +175,18 @@ def test_a_system_error_of_another_cause_is_an_internal_error(
     done = ares_here("data", "check", "bars.csv")
     assert done.code == 1
     assert "Internal error: SystemError: broken" in done.err
+
+
+def test_an_empty_exchange_is_refused(ares_here: Ares, minute_csv: Path) -> None:
+    done = ares_here("import", minute_csv, "--symbol", "S", "--timeframe", "1m", "--exchange", "")
+    assert done.code == 2
+    assert "exchange" in done.err
+
+
+def test_a_resampling_that_gives_nothing_says_what_to_do(ares_here: Ares, minute_csv: Path) -> None:
+    assert ares_here("import", minute_csv, *MARKET).code == 0
+    short = ares_here("data", "resample", *MARKET, "--to", "1w")
+    assert short.code == 2
+    assert "a whole interval of 1w; got '2,880 bars of 1m'. Choose a shorter" in short.err
+    same = ares_here("data", "resample", *MARKET, "--to", "1m")
+    assert "There is nothing to resample" in same.err

@@ -154,7 +154,7 @@ def import_(
             Workspace.locate(home),
             files,
             symbol=symbol,
-            exchange=exchange or "local",
+            exchange="local" if exchange is None else exchange,
             timeframe=timeframe,
             columns=split_columns(columns),
             options={"calendar": calendar} if calendar else None,
