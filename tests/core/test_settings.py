@@ -185,3 +185,15 @@ def test_a_key_cannot_be_a_section_and_a_value(keys: tuple[str, str]) -> None:
 def test_deep_json_in_the_environment_is_text() -> None:
     with pytest.raises(ConfigError, match="valid integer"):
         load_settings(environ={"ARES_SEARCH__TRIALS": "[" * 100_000})
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://h.example/?apikey=QQQQSECRET", "https://me:QQQQSECRET@h.example", "http://h/#QQQQSECRET",
+     "https://h/?a=b@QQQQSECRET", "https://me:a?QQQQSECRET@h"],
+)  # fmt: skip
+def test_a_refused_address_is_shown_without_secrets(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"base_url") as caught:
+        load_settings(environ={"ARES_DATA__BASE_URL": address})
+    assert "SECRET" not in str(caught.value)
+    assert "http" in str(caught.value)

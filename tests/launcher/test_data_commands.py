@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,3 +133,60 @@ def test_control_characters_never_reach_the_terminal(ares: Ares, tmp_path: Path)
     file = write_bars(tmp_path / "evil.csv", _cell(3, 1, "\x1b[2J"))
     shown = ares("data", "check", file)
     assert "\x1b" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("command", [("data", "check"), ("import",)])
+def test_what_need_not_end_is_refused_at_once(
+    ares: Ares, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):
+        done = ares(*command, path, "--symbol", "S", "--timeframe", "1m")
+        assert done.code == 2
+        assert "this must be a regular file" in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_interrupted_check_says_that_it_begins_anew(
+    ares_here: Ares, monkeypatch: pytest.MonkeyPatch, number: int, compiled: bool
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:
+            if compiled:  # what CPython makes of an interruption within a kernel of numba
+                raise SystemError("a result with an exception set") from error
+            raise
+
+    monkeypatch.setattr("ares.market.streaming.report_files", interrupted)
+    done = ares_here("data", "check", "bars.csv", "--json")
+    assert done.code == 130
+    assert done.json["error"]["message"] == "Interrupted. The same command begins anew."
+
+
+def test_a_system_error_of_another_cause_is_an_internal_error(
+    ares_here: Ares, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise SystemError("broken") from ValueError("value")
+
+    monkeypatch.setattr("ares.market.streaming.report_files", broken)
+    done = ares_here("data", "check", "bars.csv")
+    assert done.code == 1
+    assert "Internal error: SystemError: broken" in done.err
+
+
+def test_an_empty_exchange_is_refused(ares_here: Ares, minute_csv: Path) -> None:
+    done = ares_here("import", minute_csv, "--symbol", "S", "--timeframe", "1m", "--exchange", "")
+    assert done.code == 2
+    assert "exchange" in done.err
+
+
+def test_a_resampling_that_gives_nothing_says_what_to_do(ares_here: Ares, minute_csv: Path) -> None:
+    assert ares_here("import", minute_csv, *MARKET).code == 0
+    short = ares_here("data", "resample", *MARKET, "--to", "1w")
+    assert short.code == 2
+    assert "a whole interval of 1w; got '2,880 bars of 1m'. Choose a shorter" in short.err
+    same = ares_here("data", "resample", *MARKET, "--to", "1m")
+    assert "There is nothing to resample" in same.err

@@ -178,7 +178,9 @@ def child():
 def ask(child, text: str) -> str:
     child.stdin.write(json.dumps(text) + "\n")
     child.stdin.flush()
-    return child.stdout.readline().strip()
+    while (line := child.stdout.readline().strip()).startswith("[LightGBM]"):
+        pass  # it warns on the same stream
+    return line
 
 
 NUMBERS = [m.span() for m in re.finditer(r"-?\d+(\.\d+)?(e-?\d+)?", TEXT)]

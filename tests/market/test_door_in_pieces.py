@@ -11,14 +11,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ares.core.errors import AresError
-from ares.market import pieces
+from ares.market import pieces, tallies
 from ares.market.bars import check_bars
+from ares.market.calendars import ZONES, Calendar
 from ares.market.door import Door, DoorRules, clean
 from ares.market.files import load_bars, read_raw
 from ares.market.intake import check_rows, report_rows
 from ares.market.parts import GAPS, read_part
 from ares.market.pieces import LateRowsError, in_order, taken
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
+from ares.market.spacing import OvernightMoves
+from ares.market.tallies import Distances
 from ares.market.timeframe import DAY, timeframe_ns
 
 NEW_YORK = "session:America/New_York 09:30-16:00"
@@ -268,3 +271,55 @@ def test_shuffled_rows_of_real_years_are_sorted_by_way_of_a_file(shared_data, tm
     assert in_files(tmp_path, MemoryRows(shuffled, 5_000), rules) == at_once(shuffled, rules)
     market = {"symbol": "S", "exchange": "e", "timeframe": "1m"}
     assert check_bars(shuffled, **market)[0] == check_bars(raw, **market)[0]
+
+
+def test_a_time_with_too_many_rows_is_refused_before_they_are_read_together(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "MOST_ROWS", 4)
+        patch.setattr(pieces, "MOST_REPEATS", 20)
+        minute = 60 * 10**9
+        for repeats in (20, 21):
+            times = np.sort(np.r_[np.zeros(repeats, dtype=np.int64), np.arange(1, 50) * minute])
+            raw = RawBars(times, *(np.ones(len(times)) for _ in COLUMNS[1:]), files=("bars",))
+            chunks = [taken(raw, np.arange(k, min(k + 7, len(raw)))) for k in range(0, len(raw), 7)]
+            if repeats == 20:
+                assert sum(len(p) for p in pieces.spooled(chunks, tmp_path)) == len(raw)
+                continue
+            with pytest.raises(AresError, match="one time may have 20 rows; got '21 of 1970"):
+                list(pieces.spooled(chunks, tmp_path))
+
+
+def test_overnight_moves_of_every_inferred_calendar_are_those_of_the_declared_one():
+    """What is counted before the calendar is known is what that calendar finds, and ten in words."""
+    rng = np.random.default_rng(5)
+    times = np.cumsum(rng.integers(1, 30, 3000)) * 1800 * 10**9
+    price = np.where(np.arange(3000) % 2, 1.0, 2.0)
+    columns = {"timestamp": times, "open": price, "close": price}
+    for zone in ZONES:
+        found = []
+        for declared in (None, Calendar("session", zone, 9 * 3600 * 10**9, 16 * 3600 * 10**9)):
+            moves = OvernightMoves(declared, 1800 * 10**9)
+            for part in np.array_split(np.arange(3000), 7 if declared else 1):
+                piece = {name: column[part] for name, column in columns.items()}
+                moves.push(piece, lambda k, start=part[0]: str(start + k))
+            tally = moves.between_sessions(Calendar("session", zone))
+            found.append((tally.count, tally.examples))
+        assert found[0] == found[1]
+        assert found[0][0] > 500
+        assert len(found[0][1]) == 10
+
+
+def test_distances_beyond_the_limit_do_not_count_and_any_cut_counts_the_same(monkeypatch):
+    monkeypatch.setattr(tallies, "_MOST_DISTANCES", 50)
+    rng = np.random.default_rng(2)
+    distances = np.r_[rng.permutation(1000)[:60] + 1, np.full(300, 7777), np.arange(400, 460)]
+    times = np.cumsum(distances[rng.permutation(len(distances))]).astype(np.int64)
+    seen = set()
+    for cuts in ([], [100], sorted(rng.integers(0, len(times), 30).tolist())):
+        counted = Distances(60)
+        for piece in np.split(times, cuts):
+            counted.push(piece)
+        assert len(counted._values) == 50
+        seen.add((counted.common, *counted._values.tolist(), *counted._counts.tolist()))
+    assert len(seen) == 1
+    assert seen.pop()[0] == 7777

@@ -12,6 +12,7 @@ import pytest
 from ares.core.errors import ConfigError, DataError, InputError
 from ares.market.datasets import load_dataset
 from ares.market.exchange.download import LoadResult, load, origin_of
+from ares.market.exchange.refetch import repair
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import Market
 from ares.market.files import load_bars
@@ -21,6 +22,7 @@ from exchange_server import DAY, MINUTE, Exchange, counted, synthetic_bars, tree
 
 START = 1_609_286_400_000  # 2020-12-30, so that years meet
 BARS = 4000
+NOON = START + 3 * DAY // 2
 SOURCES = ("ccxt", "dumps")
 NAMES = ("BTC/USDT", "binance", "1m")
 RANGE = "20201201-"
@@ -313,3 +315,46 @@ def test_real_bars_arrive_as_the_file_has_them(tmp_path: Path, shared_data: Path
         load(Workspace(tmp_path), asked, timerange="20130101-", retry=QUICK)
     got = load_dataset(Workspace(tmp_path), "BTCUSDT", "binance", "1m")
     assert got.digest == bars.digest
+
+
+def test_a_hole_is_filled_by_asking_for_it(tmp_path: Path, server: Exchange) -> None:
+    fetch(tmp_path, server, timerange="20201230-20201231")
+    apart = fetch(tmp_path, server, timerange="20210101-20210102")
+    assert (apart.gaps, apart.missing_bars) == (1, DAY // MINUTE)
+    part = fetch(tmp_path, server, timerange=f"20201231-{NOON}")
+    assert (part.added, part.gaps, part.absent) == (DAY // MINUTE // 2, 1, 0)
+    assert part.asked == "2020-12-31T00:00:00Z to 2020-12-31T12:00:00Z"
+    rest = fetch(tmp_path, server)
+    assert (rest.after, rest.gaps, rest.absent) == (BARS, 0, 0)
+    np.testing.assert_array_equal(stored(tmp_path), server.bars["BTCUSDT", "1m"])
+
+
+def test_without_a_time_range_only_the_end_is_asked_for(tmp_path: Path, server: Exchange) -> None:
+    fetch(tmp_path, server, timerange="20201230-20201231")
+    fetch(tmp_path, server, timerange="20210101-")
+    server.requests.clear()
+    done = fetch(tmp_path, server, timerange=None)
+    assert (done.fetched, done.gaps, done.absent) == (11, 1, 0)
+
+
+def test_a_day_whose_file_came_late_is_fetched(tmp_path: Path, server: Exchange) -> None:
+    server.missing_files = {"BTCUSDT-1m-2020-12-31.zip", "BTCUSDT-1m-2020-12.zip"}
+    done = fetch(tmp_path, server, source="dumps")
+    assert (done.gaps, done.absent) == (1, DAY // MINUTE)
+    server.missing_files = {"BTCUSDT-1m-2020-12.zip"}
+    done = fetch(tmp_path, server, source="dumps")
+    assert (done.added, done.gaps, done.absent) == (DAY // MINUTE, 0, 0)
+
+
+def test_only_what_was_not_sent_is_absent(tmp_path: Path, server: Exchange) -> None:
+    rows = server.bars["BTCUSDT", "1m"]
+    rows[1000:1003, 2] = 1e-3  # highs below the lows
+    server.bars["BTCUSDT", "1m"] = np.delete(rows, np.r_[500:504], axis=0)
+    for _ in range(2):
+        done = fetch(tmp_path, server)
+        assert (done.impossible, done.gaps) == (3, 2)
+        assert done.absent == 4
+    part = fetch(tmp_path, server, timerange=f"{START + 501 * MINUTE}-{START + 2000 * MINUTE}")
+    assert part.absent == 3
+    mended = repair(Workspace(tmp_path), market(server), retry=QUICK)
+    assert (mended.filled, mended.absent) == (0, 4)

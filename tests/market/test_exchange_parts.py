@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ares.core.errors import DataError
-from ares.market.exchange.download import joined
+from ares.market.exchange.holes import joined
 from ares.market.exchange.retry import Retry, TransientError, retry_after
 from ares.market.exchange.source import Market, Page, as_rows
 from ares.market.exchange.spool import Spool

@@ -205,7 +205,10 @@ def _tell(market: Market, result: LoadResult) -> None:
         f"{result.first} to {result.last}; {result.gaps:,} gaps, {result.missing_bars:,} bars missing."
     )
     if result.asked:
-        say(f"Asked for {result.asked}.")
+        lacks = (
+            f" The exchange does not have {result.absent:,} bars of it." if result.absent else ""
+        )
+        say(f"Asked for {result.asked}.{lacks}")
     say(f"Kept in {result.path}")
     if result.gaps:
         say("Intervals in which nobody traded have no bar; `ares data repair` asks again for gaps.")

@@ -28,8 +28,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors of a command into one message and its exit code; `--debug` shows the traceback."""
+def guarded(command: Callable[P, R], *, anew: bool = False) -> Callable[P, R]:
+    """Turn errors of a command into one message and its exit code; `--debug` shows the traceback.
+
+    `anew` says that the command, interrupted, begins from the start the next time.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -41,20 +44,35 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             code, kind, message = error.exit_code, type(error).__name__, str(error)
             trace = traceback.format_exc()
         except KeyboardInterrupt:
-            code, kind, message = 130, "Interrupted", "Interrupted. The same command continues."
+            code, kind, message = 130, "Interrupted", _interrupted(anew=anew)
             trace = traceback.format_exc()
         except BrokenPipeError:
             _ignore_rest()
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except Exception as error:  # noqa: BLE001  # the outermost frame: nothing may pass unsaid
-            code, kind = 1, type(error).__name__
-            message = f"Internal error: {kind}: {error}. --debug shows where; please report it."
+            if is_interruption(error):
+                code, kind, message = 130, "Interrupted", _interrupted(anew=anew)
+            else:
+                code, kind = 1, type(error).__name__
+                message = f"Internal error: {kind}: {error}. --debug shows where; please report it."
             trace = traceback.format_exc()
         _complain(code, kind, message, trace if debug else "", as_json=as_json)
         raise typer.Exit(code)
 
     return run
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C in disguise: compiled code turns that into a `SystemError`."""
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    before = error.__cause__ or error.__context__
+    return isinstance(error, SystemError) and before is not None and is_interruption(before)
+
+
+def _interrupted(*, anew: bool) -> str:
+    return f"Interrupted. The same command {'begins anew' if anew else 'continues'}."
 
 
 def _ignore_rest() -> NoReturn:

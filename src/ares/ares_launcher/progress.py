@@ -7,7 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ares.ares_launcher.output import console, size
+from ares.ares_launcher.output import console, is_interruption, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def rows_bar(text: str, *, quiet: bool = False) -> Iterator[Progress | None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does."""
+    """Let SIGTERM interrupt as Ctrl-C does; both are a `KeyboardInterrupt`, in compiled code, too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -87,6 +87,10 @@ def terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except SystemError as error:
+        if not is_interruption(error):
+            raise
+        raise KeyboardInterrupt from error
     finally:
         signal.signal(signal.SIGTERM, before)
 

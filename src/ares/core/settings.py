@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -237,6 +238,14 @@ def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], origin: str, pr
             _check_keys(value, inner, origin, f"{prefix}{key}.")
 
 
+def _without_secrets(value: object) -> object:
+    """A value to show: of an address neither who asks nor what for, which may be a password or key."""
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    scheme, _, rest = value.partition("://")
+    return f"{scheme}://..." if "@" in rest else re.sub(r"[?#].*", "?...", value, flags=re.DOTALL)
+
+
 def _validate(tree: Tree, origins: Mapping[str, str]) -> Config:
     try:
         return Config.model_validate(tree)
@@ -249,6 +258,6 @@ def _validate(tree: Tree, origins: Mapping[str, str]) -> Config:
         raise ConfigError(
             rule[:1].lower() + rule[1:],
             where=place,
-            value=first["input"],
+            value=_without_secrets(first["input"]),
             remedy="`ares config schema` lists every key with its range.",
         ) from None

@@ -244,7 +244,7 @@ class CalendarClues:
         return _infer_session(pieces(), self._interval)
 
 
-_ZONES: Final = (
+ZONES: Final = (
     "UTC",
     "America/New_York",
     "America/Chicago",
@@ -257,18 +257,19 @@ _ZONES: Final = (
     "Australia/Sydney",
     "America/Sao_Paulo",
 )
+"""The zones of inferred calendars; an inferred session never runs over midnight."""
 
 
 def _infer_session(pieces: Iterator[Int64Array], interval: int) -> Calendar:
     """The zone and hours with the shortest session; rare times of day are left out of it."""
-    bars = np.zeros((len(_ZONES), DAY // MINUTE), dtype=np.int64)
+    bars = np.zeros((len(ZONES), DAY // MINUTE), dtype=np.int64)
     for timestamp in pieces:
-        for number, zone in enumerate(_ZONES):
+        for number, zone in enumerate(ZONES):
             minute = (timestamp + _utc_offset(timestamp, zone)) % DAY // MINUTE
             bars[number] += np.bincount(minute, minlength=DAY // MINUTE)
     best = Calendar("session")
     shortest = DAY + 1
-    for row, zone in zip(bars, _ZONES, strict=True):
+    for row, zone in zip(bars, ZONES, strict=True):
         usual = np.flatnonzero(row * 5 >= row.max())
         opens = int(usual[0]) * MINUTE
         closes = min(int(usual[-1]) * MINUTE + interval, DAY)

@@ -24,7 +24,7 @@ from ares.market.catalogue import (
 )
 from ares.market.columns import declared_columns
 from ares.market.door import Door
-from ares.market.files import cut, with_notes
+from ares.market.files import cut, open_regular, with_notes
 from ares.market.intake import check_rows, keep, merged_pieces
 from ares.market.mending import repair_dataset
 from ares.market.merging import added
@@ -238,9 +238,9 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, or is none: a pipe or a device need not end.
     """
-    with guarded(str(path)), path.open("rb") as file:
+    with guarded(str(path)), open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -71,7 +72,12 @@ def resample_dataset(
     names = (symbol, exchange, to)
     Resampler(timeframe, to, f"{symbol} {exchange}")  # refuses what is no multiple
     if timeframe_ns(to) == timeframe_ns(timeframe):
-        raise DataError("this is the timeframe of the dataset", value=to, where=" ".join(names))
+        raise DataError(
+            "this is the timeframe of the dataset",
+            value=to,
+            where=" ".join(names),
+            remedy="There is nothing to resample; a coarser timeframe is a multiple of it.",
+        )
     source = workspace.dataset(exchange, symbol, timeframe)
     if not (source / MANIFEST).exists():
         raise missing_dataset(workspace, symbol, exchange, timeframe)
@@ -103,7 +109,16 @@ def _resampled(
     progress: Progress | None,
 ) -> Manifest:
     resampler = Resampler(fine.timeframe, names[2])
-    pieces = coarse_pieces(resampler, columns_by_year(source, fine.parts, progress))
+    coarse = coarse_pieces(resampler, columns_by_year(source, fine.parts, progress))
+    first = next((columns for columns in coarse if len(columns["timestamp"])), None)
+    if first is None:
+        raise DataError(
+            f"the dataset must hold a whole interval of {names[2]}",
+            value=f"{fine.rows:,} bars of {fine.timeframe}",
+            where=" ".join(names),
+            remedy="Choose a shorter timeframe, or add bars.",
+        )
+    pieces = itertools.chain([first], coarse)
     checked, tick = keep_derived(folder, pieces, fine, names[2])
     rules = door_rules(names[2], {"calendar": checked.report.calendar, "adjusted": fine.adjusted})
     quality = dataclasses.replace(

@@ -142,7 +142,7 @@ class Door:
         self._zero_volume, self._stale = Stretches(), Stretches()
         self._stale_opens = StaleOpens()
         self._decimals = DecimalStep()
-        self._moves = OvernightMoves()
+        self._moves = OvernightMoves(rules.calendar, rules.interval)
         self._bars = 0
         self._left_out = False
 
@@ -307,7 +307,7 @@ class Door:
     def _overnight_moves(self, calendar: Calendar) -> Tally:
         moves = Tally()
         if calendar.kind != "24/7":
-            moves = self._moves.between_sessions(calendar, self._rules.interval)
+            moves = self._moves.between_sessions(calendar)
         if moves.count:
             log.warning(
                 "%d unadjusted overnight moves over 30 %%, the first at %s",

@@ -28,6 +28,8 @@ from ares.market.table import Table, guarded
 from ares.market.timerange import parse_timerange
 
 if TYPE_CHECKING:
+    import io
+
     from ares.market.bars import Adjusted, BadPrints, Bars
     from ares.market.columns import Columns
 
@@ -149,6 +151,22 @@ def read_table(path: Path, *, columns: Columns | None = None) -> Table:
     return _READERS[file_format(path)](path, columns=declared_columns(columns))
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file to read it; one that may never answer or end is refused without waiting.
+
+    Raises:
+        DataError: It is not a regular file.
+        OSError: It cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a special file"
+        raise DataError("this must be a regular file", where=str(path), value=kind)
+    return os.fdopen(descriptor, "rb")
+
+
 def file_format(path: Path) -> str:
     """Say "csv", "parquet" or "feather", by the first bytes of a file and then by its ending.
 
@@ -156,12 +174,8 @@ def file_format(path: Path) -> str:
         DataError: Missing, empty, unreadable, not a regular file, or an archive.
     """
     where = str(path)
-    with guarded(where):
-        if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a folder" if path.is_dir() else "a special file"
-            raise DataError("this must be a regular file", where=where, value=kind)
-        with path.open("rb") as file:
-            head = file.read(8)
+    with guarded(where), open_regular(path) as file:
+        head = file.read(8)
     if not head:
         raise DataError("the file is empty", where=where, remedy="Fetch it again.")
     for magic, kind in _ARCHIVES.items():

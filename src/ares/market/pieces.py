@@ -7,11 +7,14 @@ are only held until their month is over. Where a row comes after its month was g
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from ares.core.errors import DataError
 from ares.market.faults import stable_order
+from ares.market.quality import time_text
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
 from ares.market.scratch import disk, scratch_file
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS: Final = 1 << 20
 """Rows that a piece may have to be held in memory; a month of minutes has 44,640."""
+MOST_REPEATS: Final = 1 << 20
+"""Rows that one time may have; they are judged together, so they cannot be split."""
 
 _RECORD: Final = np.dtype(
     [(name, "<i8" if name == "timestamp" else "<f8") for name in COLUMNS]
@@ -66,6 +71,7 @@ def spooled(chunks: Iterable[RawBars], folder: Path) -> Iterator[RawBars]:
     """Pieces of rows in any order, by way of a temporary file in `folder`.
 
     Raises:
+        DataError: one time has more than `MOST_REPEATS` rows.
         StoreError: the disk is full, read-only or failing.
     """
     with _Spool(folder) as spool:
@@ -145,7 +151,29 @@ def _split(spool: _Spool, key: int, folder: Path) -> Iterator[RawBars]:
             for part in np.unique(place):
                 finer.add(int(part), taken(rows, np.flatnonzero(place == part)))
         for part in finer.ranked():
+            if finer.rows(part) > MOST_REPEATS:
+                _refuse_repeated(finer, part)
             yield finer.read(part)
+
+
+def _refuse_repeated(spool: _Spool, key: int) -> None:
+    """Raise where one time has more rows than are held: they cannot be taken apart.
+
+    Raises:
+        DataError: it has.
+    """
+    counts: Counter[int] = Counter()
+    for rows in spool.scan(key):
+        times, repeats = np.unique(rows.timestamp, return_counts=True)
+        counts.update(dict(zip(times.tolist(), repeats.tolist(), strict=True)))
+    time, count = counts.most_common(1)[0]
+    if count > MOST_REPEATS:
+        raise DataError(
+            f"one time may have {MOST_REPEATS:,} rows",
+            value=f"{count:,} of {time_text(time)}",
+            where=", ".join(spool.files),
+            remedy="Bars of one market have a row per time; is this a file of trades or of markets?",
+        )
 
 
 class _Spool:

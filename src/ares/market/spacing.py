@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from ares.market.calendars import ZONES, Calendar
 from ares.market.quality import Finding, time_text
 from ares.market.tallies import EXAMPLES, Tally
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ares.core.types import Int64Array
-    from ares.market.calendars import Calendar
 
 CLOSED_DAYS: Final = 10
 OVERNIGHT_MOVE: Final = 0.3
@@ -110,12 +110,19 @@ class Spacing:
 
 
 class OvernightMoves:
-    """Moves of over 30 % from close to open: those between sessions are reported."""
+    """Moves of over 30 % from close to open: those between sessions are reported.
 
-    def __init__(self) -> None:
+    A calendar that is not declared is known at the end only. Which trading day a bar belongs to
+    depends on nothing but its zone, and few zones are inferred; so all of those are counted.
+    """
+
+    def __init__(self, calendar: Calendar | None, interval: int) -> None:
+        self._calendars = [Calendar("session", zone) for zone in ZONES]
+        if calendar is not None:
+            self._calendars = [calendar]
+        self._interval = interval
         self._before: tuple[int, float] | None = None
-        self._times: list[int] = []  # of both bars of each move
-        self._texts: list[str] = []
+        self._moves = {calendar.zone: Tally() for calendar in self._calendars}
 
     def push(self, columns: dict[str, Any], at: Callable[[int], str]) -> None:
         """Look at the next bars; `at` describes one of them."""
@@ -124,17 +131,20 @@ class OvernightMoves:
             return
         first = self._before or (int(times[0]), float(columns["open"][0]))
         before = np.concatenate([[first[1]], close[:-1]])
-        for k in np.flatnonzero(np.abs(columns["open"] / before - 1) > OVERNIGHT_MOVE).tolist():
-            self._times += [int(times[k - 1]) if k else first[0], int(times[k])]
-            self._texts.append(at(k))
         self._before = (int(times[-1]), float(close[-1]))
+        moves = np.flatnonzero(np.abs(columns["open"] / before - 1) > OVERNIGHT_MOVE)
+        if len(moves) == 0:
+            return
+        both = np.empty(2 * len(moves), dtype=np.int64)
+        both[::2] = np.where(moves > 0, times[moves - 1], first[0])
+        both[1::2] = times[moves]
+        for calendar in self._calendars:
+            days = calendar.session_days(both, self._interval)
+            self._moves[calendar.zone].add(moves[days[1::2] != days[::2]], at)
 
-    def between_sessions(self, calendar: Calendar, interval: int) -> Tally:
+    def between_sessions(self, calendar: Calendar) -> Tally:
         """The moves whose two bars belong to different trading days."""
-        days = calendar.session_days(np.array(self._times, dtype=np.int64), interval)
-        moves = Tally()
-        moves.add(np.flatnonzero(days[1::2] != days[::2]), lambda k: self._texts[k])
-        return moves
+        return self._moves[calendar.zone]
 
 
 def describe_span(times: Int64Array, k: int) -> str:

@@ -24,6 +24,9 @@ STALE_SHARE: Final = 0.2
 _ENOUGH: Final = 20
 """Distances needed before rows that are too far apart mean that the timeframe is another one."""
 
+_MOST_DISTANCES: Final = 1 << 16
+"""Different distances that are counted, the first in time: bars have few, and noise has no mode."""
+
 _MAX_DECIMALS: Final = 12
 _ROUNDING: Final = 1e-15
 _MOST_UNITS: Final = 1e13
@@ -183,7 +186,10 @@ class Distances:
 
     @property
     def common(self) -> int | None:
-        """The most common distance, the shortest of several; None where there is none."""
+        """The most common distance, the shortest of several; None where there is none.
+
+        Beyond the first 65,536 different ones, distances that did not occur before do not count.
+        """
         return self._usual()[0] if self._count else None
 
     def _usual(self) -> tuple[int, int]:
@@ -222,12 +228,20 @@ class Distances:
         )
 
     def _note(self, distance: Int64Array) -> None:
+        """Count distances other than the interval; new ones as they come, up to a limit."""
         if len(distance) == 0:
             return
-        values, counts = np.unique(distance, return_counts=True)
-        self._values, place = np.unique(np.concatenate([self._values, values]), return_inverse=True)
-        weights = np.concatenate([self._counts, counts])
-        self._counts = np.bincount(place, weights=weights).astype(np.int64)
+        values, first, counts = np.unique(distance, return_index=True, return_counts=True)
+        place = np.searchsorted(self._values, values)
+        known = np.zeros(len(values), dtype=np.bool_)
+        within = place < len(self._values)
+        known[within] = self._values[place[within]] == values[within]
+        self._counts[place[known]] += counts[known]
+        new = np.flatnonzero(~known)
+        new = np.sort(new[np.argsort(first[new])][: _MOST_DISTANCES - len(self._values)])
+        if len(new):
+            self._values = np.insert(self._values, place[new], values[new])
+            self._counts = np.insert(self._counts, place[new], counts[new])
 
 
 def runs(mask: BoolArray) -> tuple[Int64Array, Int64Array]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError, DataError
 from ares.market.datasets import has_dataset, import_files, refuse_derived
+from ares.market.exchange.holes import APART, absent_bars, holes, joined
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, open_source
 from ares.market.exchange.spool import Spool
@@ -77,6 +78,7 @@ class LoadResult:
         changed: Whether the dataset is another one than before.
         path: Folder of the dataset.
         asked: The time that was asked for, from the first missing range to the last.
+        absent: Bars of it that the calendar expects and the exchange did not send.
         quality: Report of the import on the bars that were new to the dataset; None without any.
     """
 
@@ -94,6 +96,7 @@ class LoadResult:
     changed: bool
     path: Path
     asked: str
+    absent: int = 0
     quality: QualityReport | None = None
 
     @property
@@ -104,11 +107,15 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came out of a spool: bars that were left out, and the import, if there was one."""
+    """What came out of a spool: bars that were left out, and the import, if there was one.
+
+    `absent` counts the bars that were asked for, are expected and were not sent.
+    """
 
     bars: int
     impossible: int
     result: ImportResult | None
+    absent: int
 
 
 def load(
@@ -124,7 +131,8 @@ def load(
 
     Without a dataset that is the whole time range, by default all that the exchange has; with one,
     what lies before its first bar (if the time range reaches there) and from a few bars before its
-    last one on. Doing it again fetches what has come since.
+    last one on. Doing it again fetches what has come since. A time range that is given is also asked
+    for where the dataset has gaps in it.
 
     Args:
         workspace: Where the dataset lies.
@@ -142,13 +150,16 @@ def load(
     """
     folder = workspace.dataset(market.exchange, market.symbol, market.timeframe)
     span = parse_timerange(timerange)
-    timeframe_ns(market.timeframe)
+    interval = timeframe_ns(market.timeframe)
     told = Told(watch)
     with Spool(workspace, source, market) as spool:
         stored = _stored_span(folder)
         opened = open_source(source, market, told.retry(retry or Retry()))
         closed = opened.closed()
-        wanted = _missing(opened, span, stored, timeframe_ns(market.timeframe), closed)
+        wanted = _missing(opened, span, stored, interval, closed)
+        if timerange is not None:
+            inside = holes(folder, interval, [_limits(opened, span, closed)])
+            wanted += joined(inside, APART * interval // MS)
         lost = [(start, min(stop, closed)) for start, stop in spool.pending]
         spans = joined([*wanted, *lost])
         done = take_in(workspace, market, spool, opened, spans, told)
@@ -176,7 +187,9 @@ def take_in(
                 if files or (folder / MANIFEST).exists():
                     _remember_origin(folder, source.name)
                 result = _import(workspace, market, files) if files else None
-                return Fetched(years.rows, years.impossible, result)
+                interval = timeframe_ns(market.timeframe)
+                absent = absent_bars(folder, interval, spans, spool.rows(spans))
+                return Fetched(years.rows, years.impossible, result, absent)
         except ArtifactError as error:
             # A damaged page has left the spool; a damaged dataset fails a second time.
             if last_try:
@@ -214,17 +227,6 @@ def _import(workspace: Workspace, market: Market, files: list[Path]) -> ImportRe
         timeframe=market.timeframe,
         options=options,
     )
-
-
-def joined(spans: Sequence[Range], apart: int = 0) -> list[Range]:
-    """Ascending, disjoint spans that cover `spans`; those at most `apart` from each other are one."""
-    found: list[Range] = []
-    for start, stop in sorted(span for span in spans if span[0] < span[1]):
-        if found and start <= found[-1][1] + apart:
-            found[-1] = (found[-1][0], max(found[-1][1], stop))
-        else:
-            found.append((start, stop))
-    return found
 
 
 def _remember_origin(folder: Path, source: str) -> None:
@@ -283,9 +285,8 @@ def _missing(
     interval: int,
     closed: int,
 ) -> list[Range]:
-    """What to fetch, in Unix ms: all of the span but what the dataset covers."""
-    start = source.earliest if span[0] == FOREVER[0] else max(-(-span[0] // MS), source.earliest)
-    stop = closed if span[1] == FOREVER[1] else min(-(-span[1] // MS), closed)
+    """What to fetch, in Unix ms: all of the span but from the dataset's first bar to its last."""
+    start, stop = _limits(source, span, closed)
     if stored is None:
         if start >= stop:
             raise DataError(
@@ -299,6 +300,12 @@ def _missing(
     after = (max(start, last), stop)
     before = (start, min(first, stop)) if span[0] != FOREVER[0] else (0, 0)
     return [before, after]
+
+
+def _limits(source: Source, span: tuple[int, int], closed: int) -> Range:
+    """The span in Unix ms, within what the source can have."""
+    start = source.earliest if span[0] == FOREVER[0] else max(-(-span[0] // MS), source.earliest)
+    return start, closed if span[1] == FOREVER[1] else min(-(-span[1] // MS), closed)
 
 
 def _asked(spans: Sequence[Range]) -> str:
@@ -338,5 +345,6 @@ def _summary(
         changed=result is not None and result.changed,
         path=folder,
         asked=asked,
+        absent=done.absent,
         quality=None if result is None else result.quality,
     )

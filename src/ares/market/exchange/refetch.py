@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ares.core.errors import ArtifactError, ConfigError
 from ares.market.datasets import repair_dataset
-from ares.market.exchange.download import Told, joined, origin_of, take_in
+from ares.market.exchange.download import Told, origin_of, take_in
+from ares.market.exchange.holes import APART, holes, joined
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, SOURCES, open_source
 from ares.market.exchange.spool import Spool
-from ares.market.partitions import MANIFEST, consistent, read_manifest
+from ares.market.partitions import MANIFEST, read_manifest
 from ares.market.parts import read_part
 from ares.market.raw import COLUMNS
 from ares.market.timeframe import timeframe_ns
@@ -26,13 +25,9 @@ if TYPE_CHECKING:
     from ares.market.exchange.download import Watch
     from ares.market.exchange.source import Market
     from ares.market.exchange.spool import Range
-    from ares.market.partitions import Manifest
     from ares.store.workspace import Workspace
 
 _log = logging.getLogger("ares.market.exchange")
-
-_APART: Final = 300
-"""Gaps nearer than this many bars are asked for together: one page holds more."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class RepairResult:
         before: Bars that were left after the damaged files had gone.
         after: Bars in the dataset now.
         revised: Bars beside the gaps that the exchange now has otherwise.
-        absent: Bars that the calendar expects, the dataset lacks and the exchange does not have.
+        absent: Bars that the calendar expects, the dataset lacks and the exchange did not send.
         changed: Whether bars were fetched that the dataset did not have.
         path: Folder of the dataset.
     """
@@ -99,28 +94,29 @@ def repair(
         removed = repair_dataset(workspace, *names)
         bars = _bars(folder)
         return RepairResult(removed, None, bars, bars, 0, 0, False, folder)
-    told = Told(watch)
+    told, interval = Told(watch), timeframe_ns(market.timeframe)
     with Spool(workspace, chosen, market) as spool:
         spool.expect(_damaged(folder, market))
         lost = spool.pending
         gone = bool(lost) and not (folder / MANIFEST).exists()
         removed = () if gone else repair_dataset(workspace, *names)
         before = _bars(folder)
-        spans = joined([*lost, *_gaps(market, folder)], _apart(market))
+        spans = joined([*lost, *holes(folder, interval)], APART * interval // MS)
         if not spans:
             return RepairResult(removed, None, before, before, 0, 0, False, folder)
         opened = open_source(chosen, market, told.retry(retry or Retry()))
         closed = opened.closed()
         spans = joined([(start, min(stop, closed)) for start, stop in spans])
-        result = take_in(workspace, market, spool, opened, spans, told).result
+        done = take_in(workspace, market, spool, opened, spans, told)
         spool.remove()
+    result = done.result
     return RepairResult(
         removed=removed,
         source=chosen,
         before=before,
         after=_bars(folder),
         revised=0 if result is None else result.replaced,
-        absent=read_manifest(folder).quality.missing_bars if (folder / MANIFEST).exists() else 0,
+        absent=done.absent,
         changed=result is not None and result.changed,
         path=folder,
     )
@@ -150,36 +146,6 @@ def _unreadable(folder: Path, market: Market) -> list[Range]:
             stop = part.last // MS + timeframe_ns(market.timeframe) // MS
             found.append((part.first // MS, stop))
     return found
-
-
-def _gaps(market: Market, folder: Path) -> list[Range]:
-    """Ranges (Unix ms) between the bars on both sides of each gap; one part is read at a time."""
-    if not (folder / MANIFEST).exists():
-        return []
-    return consistent(folder, lambda manifest: _gaps_of(market, folder, manifest))
-
-
-def _gaps_of(market: Market, folder: Path, manifest: Manifest) -> list[Range]:
-    before = read_part(folder, manifest.gaps, ("timestamp", "missing"))["timestamp"]
-    following = [part.first for part in manifest.parts[1:]]
-    found: list[Range] = []
-    for part, next_first in zip(manifest.parts, [*following, _after_all(manifest)], strict=True):
-        here = before[(before >= part.first) & (before <= part.last)]
-        if len(here):
-            times = np.append(read_part(folder, part, COLUMNS)["timestamp"], next_first)
-            starts = (here + timeframe_ns(market.timeframe)) // MS
-            stops = times[np.searchsorted(times, here) + 1] // MS
-            found += zip(starts.tolist(), stops.tolist(), strict=True)
-    return found
-
-
-def _after_all(manifest: Manifest) -> int:
-    """A time after the last bar; no gap begins there."""
-    return manifest.parts[-1].last + 1
-
-
-def _apart(market: Market) -> int:
-    return _APART * timeframe_ns(market.timeframe) // MS
 
 
 def _bars(folder: Path) -> int:
