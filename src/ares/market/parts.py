@@ -19,8 +19,8 @@ from ares.core.errors import ArtifactError
 from ares.market.ahead import ahead
 from ares.market.door import Times
 from ares.market.raw import COLUMNS, PRICES
-from ares.market.scratch import TimesFile, disk, scratch_file
-from ares.store.atomic import read_checked, write_atomic
+from ares.market.scratch import TimesFile, scratch_file
+from ares.store.atomic import read_checked, write_atomic, writing
 from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class GapWriter:
             StoreError: it cannot be written.
         """
         self._write(1)
-        with disk(self._folder):
+        with writing(self._folder):
             if self._writer is None:
                 self._open()
             self._writer.close()
@@ -223,7 +223,7 @@ class GapWriter:
             for name in ("time", "missing")
         )
         stop = held - held % _GAP_GROUP if least > 1 else held
-        with disk(self._folder):
+        with writing(self._folder):
             if self._writer is None:
                 self._open()
             table = _table({"timestamp": time[:stop], "missing": missing[:stop]})

@@ -16,7 +16,8 @@ from ares.core.errors import DataError
 from ares.market.faults import stable_order
 from ares.market.quality import time_text
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
-from ares.market.scratch import disk, scratch_file
+from ares.market.scratch import scratch_file
+from ares.store.atomic import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -207,7 +208,7 @@ class _Spool:
             records[name] = getattr(raw, name)
         records["file"] = -1 if raw.file_of_row is None else raw.file_of_row
         records["row"] = np.arange(1, len(raw) + 1) if raw.row_of is None else raw.row_of
-        with disk(self._folder):
+        with writing(self._folder):
             self._file.seek(self._end)
             self._file.write(records.view(np.uint8).data)
         self._places.setdefault(key, []).append((self._end, len(raw)))

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ares.core.errors import StoreError
-from ares.store.atomic import make_folder, temporary_name
+from ares.store.atomic import make_folder, temporary_name, writing
 from ares.store.locks import is_locked
 
 if TYPE_CHECKING:
@@ -21,29 +20,13 @@ if TYPE_CHECKING:
     from ares.core.types import Int64Array
 
 
-@contextlib.contextmanager
-def disk(folder: Path) -> Iterator[None]:
-    """Turn what a full, read-only or failing disk raises into a `StoreError`."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(
-            "temporary files must be writable",
-            value=error.strerror or str(error),
-            where=str(folder),
-            remedy="Free space or make the folder writable.",
-        ) from error
-
-
 def scratch_file(folder: Path) -> Any:
     """A binary file in `folder` that has no name, so that nothing of it is ever left behind.
 
     Raises:
         StoreError: the folder cannot be written.
     """
-    with disk(folder):
+    with writing(folder):
         make_folder(folder)
         return tempfile.TemporaryFile(dir=folder)  # the caller closes it
 
@@ -56,7 +39,7 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
         StoreError: the folder cannot be written.
     """
     path = folder / temporary_name()
-    with disk(folder):
+    with writing(folder):
         make_folder(path)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -90,7 +73,7 @@ class TimesFile:
         if len(times) == 0:
             return
         self._file = self._file or scratch_file(self._folder)
-        with disk(self._folder):
+        with writing(self._folder):
             at = self._file.seek(0, 2)
             self._file.write(np.ascontiguousarray(times).data)
         self._places[key] = (at, len(times))

@@ -44,6 +44,7 @@ __all__ = [
     "temporary_name",
     "write_atomic",
     "write_json",
+    "writing",
 ]
 
 Writer: TypeAlias = "Callable[[BinaryIO], object]"
@@ -74,21 +75,19 @@ def write_atomic(
     """
     final = Path(path)
     temporary = final.parent / temporary_name()
-    try:
-        make_folder(final.parent)
-        durability_point("write.begin")
-        _write_temporary(temporary, data, check)
-        durability_point("write.synced")
-        temporary.replace(final)
-        durability_point("write.replaced")
-        sync_folder(final.parent)
-        durability_point("write.committed")
-    except OSError as error:
-        _remove_quietly(temporary)
-        raise _store_error(error, final) from error
-    except BaseException:
-        _remove_quietly(temporary)
-        raise
+    with writing(final):
+        try:
+            make_folder(final.parent)
+            durability_point("write.begin")
+            _write_temporary(temporary, data, check)
+            durability_point("write.synced")
+            temporary.replace(final)
+            durability_point("write.replaced")
+            sync_folder(final.parent)
+            durability_point("write.committed")
+        except BaseException:
+            _remove_quietly(temporary)
+            raise
 
 
 def publish_dir(
@@ -107,7 +106,7 @@ def publish_dir(
             has its final name where only the last flush of the folder failed.
     """
     source, wanted = Path(temporary), Path(final)
-    try:
+    with writing(wanted):
         make_folder(wanted.parent)
         durability_point("publish.begin")
         source = _beside(source, wanted.parent)
@@ -126,10 +125,6 @@ def publish_dir(
         else:
             shutil.rmtree(temporary, ignore_errors=True)
         durability_point("publish.committed")
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        raise _store_error(error, wanted) from error
     return target
 
 
@@ -386,14 +381,19 @@ def _remove_quietly(path: Path) -> None:
         path.unlink()
 
 
-def _store_error(error: OSError, path: Path) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    converted = StoreError(
-        "the file must be writable",
-        value=error.strerror or str(error),
-        where=str(path),
-        remedy="Free space or make the folder writable.",
-    )
-    converted.errno = error.errno
-    return converted
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full, read-only or failing disk raises into a `StoreError`."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        converted = StoreError(
+            "the disk must be writable",
+            value=error.strerror or str(error),
+            where=str(path),
+            remedy="Free space or make the folder writable.",
+        )
+        converted.errno = error.errno
+        raise converted from error

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from ares.core.errors import ArtifactError, StoreError
+from ares.core.errors import ArtifactError
 from ares.store import codecs
 from ares.store.atomic import (
     FileLock,
@@ -31,6 +31,7 @@ from ares.store.atomic import (
     sync_folder,
     temporary_name,
     write_atomic,
+    writing,
 )
 from ares.store.mapped import Maps
 
@@ -154,7 +155,7 @@ class Store:
         parts = codecs.encode_parts(value)
         digest, size = str(parts[-1].hex()), sum(map(len, parts))
         entry = codecs.encode({"key": key, "digest": digest, "bytes": size})
-        with _writing(self.root), FileLock(self._lock_path, shared=True, timeout=None):
+        with writing(self.root), FileLock(self._lock_path, shared=True, timeout=None):
             self._put_object(self._object_path(digest), digest, parts)
             durability_point("store.object")
             write_atomic(self._action_path(key), entry)
@@ -225,7 +226,7 @@ class Store:
         Raises:
             StoreError: the store cannot be locked or written.
         """
-        with _writing(self.root), FileLock(self._lock_path, timeout=None):
+        with writing(self.root), FileLock(self._lock_path, timeout=None):
             return self._collect(max_bytes, set(roots))
 
     def clear(self) -> GcReport:
@@ -342,22 +343,6 @@ class Store:
 
     def _object_path(self, digest: str) -> Path:
         return self._objects / digest[:2] / digest
-
-
-@contextlib.contextmanager
-def _writing(root: Path) -> Iterator[None]:
-    """Every failure of the disk inside is a `StoreError`."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(
-            "the store must be writable",
-            value=error.strerror,
-            where=str(root),
-            remedy="Free space or make the folder writable.",
-        ) from error
 
 
 def _is_digest(text: object) -> bool:
