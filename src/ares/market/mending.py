@@ -22,8 +22,8 @@ from ares.market.partitions import (
 )
 from ares.market.parts import GAPS, read_part
 from ares.market.raw import COLUMNS
-from ares.market.scratch import disk
 from ares.market.writing import DoorOptions, door_rules, lock_of, manifest_of, swept_after_failure
+from ares.store.atomic import writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def repair_dataset(
             manifest = read_manifest(folder)
         except BrokenManifestError as error:
             _log.warning("%s", error)
-            with disk(folder):
+            with writing(folder):
                 aside = _set_aside(folder)
             _log.warning(
                 "the manifest and the parts are kept in %s: `ares import` of that folder takes their"
