@@ -114,5 +114,5 @@ def test_twenty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
             time.sleep(chance.uniform(0.0, 0.06))
             process.send_signal(signal.SIGKILL)
         sizes.append(sum(path.stat().st_size for path in tmp_path.glob("killed.sqlite*")))
-    assert len(set(sizes)) > 5, "the kills must hit a search that runs"
+    assert len(set(sizes)) > 10, "the kills must hit a search that runs"
     assert finish(killed) == plain

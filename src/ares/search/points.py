@@ -70,7 +70,7 @@ def _plan(kinds: tuple[type, ...]) -> tuple[struct.Struct, tuple[int, ...], tupl
     return struct.Struct("<" + "".join(_WORDS[kinds[at]] for at in numbers)), numbers, others
 
 
-@functools.lru_cache(_PLANS, typed=True)
+@functools.lru_cache(_PLANS)
 def _head(names: tuple[str, ...], kinds: tuple[type, ...], others: tuple[Any, ...]) -> bytes:
     """Names, the kinds of the numbers, and the other values; one-element lists tell these apart."""
     left = iter(others)
