@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -67,18 +67,24 @@ def test_a_warm_cache_changes_no_byte(expected: dict[str, bytes], tmp_path: Path
 
 
 SCRIPT = """
-import sys
+import os, signal, sys, threading, time
 from ares.search import EngineEvaluator, ParallelBacktester, run_search
 from ares.backtest.strategies import RsiReversion
 from ares.core.config import SearchConfig
 from ares.market.sources import resolve
 
 engine = EngineEvaluator(resolve("IXIC", "nasdaq", "1d", data=None), RsiReversion())
-said = []
+life, since = float(sys.argv[2]), []
+
+def die():
+    while time.process_time() < since[0] + life:
+        time.sleep(0.0002)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def progress(now):
-    if not now.resumed and not said:
-        said.append(print("searching", flush=True))
+    if not now.resumed and not since:
+        since.append(time.process_time())
+        threading.Thread(target=die, daemon=True).start()
 
 with ParallelBacktester(2, inner=engine) as workers:
     found = run_search(
@@ -86,33 +92,33 @@ with ParallelBacktester(2, inner=engine) as workers:
         ledger=sys.argv[1], progress=progress,
     )
 print(found.trials_digest, found.best, found.score.value)
+print(time.process_time() - since[0])
 """
 
 
-def start(ledger: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(ledger)],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+def search(ledger: Path, life: float) -> subprocess.CompletedProcess[str]:
+    """The script, killed after ``life`` seconds of processor time: a loaded machine is no help."""
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(ledger), str(life)],
+        env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
-def finish(ledger: Path) -> str:
-    out, errors = (process := start(ledger)).communicate()
-    assert process.returncode == 0, errors
-    return out.splitlines()[-1]
+def finish(ledger: Path) -> tuple[str, float]:
+    done = search(ledger, life=math.inf)
+    assert done.returncode == 0, done.stderr
+    found, seconds = done.stdout.splitlines()
+    return found, float(seconds)
 
 
 def test_twenty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
     """One search, killed again and again, whatever it is doing."""
-    plain = finish(tmp_path / "plain.sqlite")
+    plain, seconds = finish(tmp_path / "plain.sqlite")
     chance, sizes = random.Random(0), []
     killed = tmp_path / "killed.sqlite"
     for _ in range(20):
-        with start(killed) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "searching\n"
-            time.sleep(chance.uniform(0.0, 0.06))
-            process.send_signal(signal.SIGKILL)
+        done = search(killed, life=chance.uniform(0.0, seconds / 30))
+        assert done.returncode == -signal.SIGKILL, done.stderr
         sizes.append(sum(path.stat().st_size for path in tmp_path.glob("killed.sqlite*")))
     assert len(set(sizes)) > 10, "the kills must hit a search that runs"
-    assert finish(killed) == plain
+    assert finish(killed)[0] == plain

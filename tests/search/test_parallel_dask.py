@@ -48,7 +48,7 @@ def test_chunks_of_any_size_give_the_results_of_the_plain_engine_on_dask(
 
 def test_data_travels_at_most_once_to_each_dask_worker(make_bars, many, pool):
     engine = risky_strategies.engine_of(make_bars(700, seed=9), "Slow", seconds=0.002)
-    parallel = ParallelBacktester(2, executor=pool, inner=engine, chunk_seconds=0.01)
+    parallel = ParallelBacktester(2, executor=pool, inner=engine, chunk_seconds=0.0)
     before = pool.sent
     for _ in range(3):
         parallel.evaluate(many)
