@@ -56,7 +56,7 @@ def of_parquet(path):
 
 
 def ares_convert(folder):
-    from ares.market.datasets import import_files
+    from ares.market.stored.datasets import import_files
     from ares.store.workspace import Workspace
 
     import_files(Workspace(folder / "home"), folder / "bars.csv", **MARKET)
@@ -85,7 +85,7 @@ def duckdb_convert(folder):
 
 
 def ares_load(folder):
-    from ares.market.datasets import load_dataset
+    from ares.market.stored.datasets import load_dataset
     from ares.store.workspace import Workspace
 
     bars = load_dataset(Workspace(folder / "home"), *MARKET.values())
@@ -126,8 +126,8 @@ def duckdb_load(folder):
 
 
 def ares_resample(folder):
-    from ares.market.datasets import load_dataset
     from ares.market.resample import resample
+    from ares.market.stored.datasets import load_dataset
     from ares.store.workspace import Workspace
 
     bars = resample(load_dataset(Workspace(folder / "home"), *MARKET.values()), "15m")
@@ -186,7 +186,7 @@ def pyarrow_gz(folder):
 
 
 IMPORTS = {
-    "ares": "ares.market.datasets ares.market.resample ares.market.files ares.kernels.quality"
+    "ares": "ares.market.stored.datasets ares.market.resample ares.market.files ares.kernels.quality"
     " pyarrow.csv pyarrow.parquet",
     "pandas": "pandas pyarrow.parquet",
     "polars": "polars",

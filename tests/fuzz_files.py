@@ -32,8 +32,8 @@ import pyarrow.parquet as pq
 import naive_files
 from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.errors import AresError
-from ares.market.datasets import import_files, load_dataset
 from ares.market.files import check_file, load_bars
+from ares.market.stored.datasets import import_files, load_dataset
 from ares.store.workspace import Workspace
 
 MARKET = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m"}

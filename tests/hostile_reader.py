@@ -22,8 +22,8 @@ import pyarrow.parquet  # noqa: F401
 
 from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.errors import AresError
-from ares.market.datasets import import_files
 from ares.market.files import check_file, load_bars
+from ares.market.stored.datasets import import_files
 from ares.store.workspace import Workspace
 
 MARKET = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m"}

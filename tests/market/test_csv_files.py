@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ares.core.errors import AresError, ConfigError, DataError
-from ares.market.csvfile import stream_csv
 from ares.market.files import check_file, load_bars, read_raw
+from ares.market.reading.csvfile import stream_csv
 
 BITFINEX = "timestamp,open,close,high,low,volume"
 HEADER = "timestamp,open,high,low,close,volume"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ares.core.errors import ArtifactError
-from ares.market import copies
-from ares.market.copies import load_files
-from ares.market.datasets import import_files, list_datasets, load_dataset, repair_dataset
 from ares.market.files import load_bars
-from ares.market.partitions import MANIFEST
+from ares.market.stored import copies
+from ares.market.stored.copies import load_files
+from ares.market.stored.datasets import import_files, list_datasets, load_dataset, repair_dataset
+from ares.market.stored.partitions import MANIFEST
 from ares.store.store import MISS, Store
 from ares.store.workspace import Workspace
 

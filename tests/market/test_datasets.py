@@ -24,16 +24,16 @@ from ares.core.errors import (
     InputError,
     StoreError,
 )
-from ares.market import writing
-from ares.market.datasets import (
+from ares.market.files import load_bars
+from ares.market.stored import writing
+from ares.market.stored.datasets import (
     has_dataset,
     import_files,
     list_datasets,
     load_dataset,
     repair_dataset,
 )
-from ares.market.files import load_bars
-from ares.market.partitions import MANIFEST, read_manifest
+from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.store.faults import reset_faults
 from ares.store.locks import FileLock
 from ares.store.workspace import Workspace
@@ -147,7 +147,7 @@ def test_readers_keep_the_old_content_until_the_manifest_is_replaced(tmp_path, w
 _CHILD = """
 import sys
 from pathlib import Path
-from ares.market.datasets import import_files
+from ares.market.stored.datasets import import_files
 from ares.store.workspace import Workspace
 import_files(Workspace(Path(sys.argv[1])), sys.argv[2], symbol="BTCUSD", exchange="bitfinex",
              timeframe="1m")

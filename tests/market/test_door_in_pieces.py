@@ -11,17 +11,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ares.core.errors import AresError
-from ares.market import pieces, tallies
 from ares.market.bars import check_bars
 from ares.market.calendars import ZONES, Calendar
-from ares.market.door import Door, DoorRules, clean
+from ares.market.checking import tallies
+from ares.market.checking.door import Door, DoorRules, clean
+from ares.market.checking.spacing import OvernightMoves
+from ares.market.checking.tallies import Distances
 from ares.market.files import load_bars, read_raw
-from ares.market.intake import check_rows, report_rows
-from ares.market.parts import GAPS, read_part
-from ares.market.pieces import LateRowsError, in_order, taken
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
-from ares.market.spacing import OvernightMoves
-from ares.market.tallies import Distances
+from ares.market.stored import pieces
+from ares.market.stored.intake import check_rows, report_rows
+from ares.market.stored.parts import GAPS, read_part
+from ares.market.stored.pieces import LateRowsError, in_order, taken
 from ares.market.timeframe import DAY, timeframe_ns
 
 NEW_YORK = "session:America/New_York 09:30-16:00"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from ares.core.errors import AresError, BusyError, DataError
-from ares.market.datasets import load_dataset
 from ares.market.exchange.download import load
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import Market
 from ares.market.exchange.spool import Spool
 from ares.market.raw import COLUMNS
+from ares.market.stored.datasets import load_dataset
 from ares.store.faults import reset_faults
 from ares.store.workspace import Workspace
 from exchange_server import DAY, MINUTE, Exchange, Fault, synthetic_bars, tree, zip_of

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from ares.core.errors import ConfigError, DataError, InputError
-from ares.market.datasets import load_dataset
 from ares.market.exchange.download import LoadResult, load, origin_of
 from ares.market.exchange.refetch import repair
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import Market
 from ares.market.files import load_bars
 from ares.market.raw import COLUMNS
+from ares.market.stored.datasets import load_dataset
 from ares.store.workspace import Workspace
 from exchange_server import DAY, MINUTE, Exchange, counted, synthetic_bars, tree
 

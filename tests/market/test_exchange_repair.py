@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from ares.core.errors import ConfigError, DataError
-from ares.market.datasets import import_files, load_dataset
 from ares.market.exchange import refetch
 from ares.market.exchange.download import load
 from ares.market.exchange.refetch import RepairResult, repair
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import Market
-from ares.market.partitions import MANIFEST
+from ares.market.stored.datasets import import_files, load_dataset
+from ares.market.stored.partitions import MANIFEST
 from ares.store.workspace import Workspace
 from command_line import write_bars
 from exchange_server import DAY, MINUTE, Exchange, Fault, synthetic_bars

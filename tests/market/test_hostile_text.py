@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ares.core.errors import DataError, InputError
-from ares.market.datasets import import_files, load_dataset
 from ares.market.files import check_file, load_bars
+from ares.market.stored.datasets import import_files, load_dataset
 from ares.store import safe_name
 from ares.store.workspace import Workspace
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ares.core.errors import ArtifactError, DataError, StoreError
-from ares.market import datasets, partitions
-from ares.market.datasets import import_files, load_dataset, repair_dataset
-from ares.market.derived import resample_dataset
 from ares.market.files import load_bars
-from ares.market.partitions import MANIFEST, read_manifest
+from ares.market.stored import datasets, partitions
+from ares.market.stored.datasets import import_files, load_dataset, repair_dataset
+from ares.market.stored.derived import resample_dataset
+from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.store.workspace import Workspace
 
 NAMES = ("BTCUSD", "bitfinex", "1m")

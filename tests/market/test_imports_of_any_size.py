@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from ares.core.errors import DataError
 from ares.market.bars import check_bars
-from ares.market.datasets import import_files, load_dataset, repair_dataset
-from ares.market.derived import resample_dataset
 from ares.market.files import load_bars
-from ares.market.partitions import MANIFEST, read_manifest
 from ares.market.raw import COLUMNS, RawBars
 from ares.market.resample import resample
+from ares.market.stored.datasets import import_files, load_dataset, repair_dataset
+from ares.market.stored.derived import resample_dataset
+from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.store.workspace import Workspace
 
 NAMES = ("BTCUSD", "bitfinex", "1m")
@@ -222,7 +222,7 @@ def test_progress_counts_the_rows(tmp_path, workspace):
 _CHILD = """
 import sys
 from pathlib import Path
-from ares.market.derived import resample_dataset
+from ares.market.stored.derived import resample_dataset
 from ares.store.workspace import Workspace
 resample_dataset(Workspace(Path(sys.argv[1])), "BTCUSD", "bitfinex", "1m", "15m")
 """
@@ -258,8 +258,8 @@ def test_a_kill_at_any_point_of_a_resampling_leaves_the_old_or_the_new(tmp_path,
 _MEASURED = """
 import resource, sys
 from pathlib import Path
-from ares.market.datasets import import_files
-from ares.market.derived import resample_dataset
+from ares.market.stored.datasets import import_files
+from ares.market.stored.derived import resample_dataset
 from ares.store.workspace import Workspace
 market = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m"}
 def both(path, home):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ares.core.errors import DataError
 from ares.market.bars import Bars
-from ares.market.frames import raw_from_frame, restore_decimals
 from ares.market.raw import NO_TIME
+from ares.market.reading.frames import raw_from_frame, restore_decimals
 
 MARKET = {"symbol": "X", "exchange": "test", "timeframe": "1h"}
 TIMES = pd.date_range("2021-03-27", periods=60, freq="h", tz="UTC")

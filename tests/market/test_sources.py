@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from ares.core.errors import ConfigError, DataError
-from ares.market import copies
-from ares.market.copies import load_files
-from ares.market.datasets import import_files
 from ares.market.files import load_bars
-from ares.market.partitions import MANIFEST
 from ares.market.sources import SAMPLE, resolve, sample
+from ares.market.stored import copies
+from ares.market.stored.copies import load_files
+from ares.market.stored.datasets import import_files
+from ares.market.stored.partitions import MANIFEST
 from ares.store.workspace import Workspace
 
 MARKET = {"symbol": "X", "exchange": "here", "timeframe": "1m"}
@@ -187,7 +187,7 @@ def test_old_copies_are_pruned(tmp_path, workspace, monkeypatch):
 def test_loading_a_dataset_compiles_nothing():
     """numba and pandas take a second each to import; the door needs numba, a dataset neither."""
     code = (
-        "import ares, sys; ares.load_bars; import ares.market.datasets;"
+        "import ares, sys; ares.load_bars; import ares.market.stored.datasets;"
         "print(sorted({'numba', 'pandas', 'scipy', 'pyarrow'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from ares.ares_launcher.output import emit, guarded, say, size, table
 from ares.ares_launcher.progress import rows_bar, terminable
 
 if TYPE_CHECKING:
-    from ares.market.datasets import ImportResult
+    from ares.market.stored.datasets import ImportResult
 
 Paths = Annotated[list[Path] | None, typer.Argument(help="Files or folders, joined in time order.")]
 
@@ -75,7 +75,7 @@ def data_check(
 
 def data_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False) -> None:
     """List the datasets in the workspace."""
-    from ares.market.datasets import list_datasets
+    from ares.market.stored.datasets import list_datasets
     from ares.store.workspace import Workspace
 
     found = list_datasets(Workspace.locate(home))
@@ -112,7 +112,7 @@ def data_resample(
     debug: opt.Debug = False,
 ) -> None:
     """Make the dataset of a coarser timeframe from a stored one; doing it again changes nothing."""
-    from ares.market.derived import resample_dataset
+    from ares.market.stored.derived import resample_dataset
     from ares.store.workspace import Workspace
 
     with rows_bar("Resampling", quiet=as_json) as progress, terminable():
@@ -140,7 +140,7 @@ def import_(
 ) -> None:
     """Bring files into the dataset store, checked and joined with what is there."""
     from ares.core.errors import DataError
-    from ares.market.datasets import import_files
+    from ares.market.stored.datasets import import_files
     from ares.store.workspace import Workspace
 
     files = _all_paths(paths, data)

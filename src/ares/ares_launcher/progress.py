@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ares.enhanced_training_manager import Observer
-    from ares.market.rows import Progress
+    from ares.market.stored.rows import Progress
     from ares.pipeline.step import StepRecord
 
 

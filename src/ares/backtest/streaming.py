@@ -10,10 +10,10 @@ import numpy as np
 from ares.backtest.indicators import MAX_DECIMALS, Carried
 from ares.core.errors import ConfigError
 from ares.kernels.indicators import decimal_places
-from ares.market.columns import declared_columns
-from ares.market.derived import coarse_pieces
 from ares.market.raw import COLUMNS
+from ares.market.reading.columns import declared_columns
 from ares.market.resample import Resampler
+from ares.market.stored.derived import coarse_pieces
 from ares.market.streaming import (
     checked_bars,
     frame_of,
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ares.market.columns import Columns
     from ares.market.files import Paths
     from ares.market.quality import QualityReport
-    from ares.market.writing import DoorOptions
+    from ares.market.reading.columns import Columns
+    from ares.market.stored.writing import DoorOptions
 
 CORE_INDICATORS: Final = {
     "sma_20": ("sma", 20, ("close",)),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ares.core.errors import DataError
 from ares.core.identity import fingerprint
 from ares.market.calendars import parse_calendar
-from ares.market.door import DoorRules, clean
+from ares.market.checking.door import DoorRules, clean
 from ares.market.raw import COLUMNS, RawBars
 from ares.market.timeframe import timeframe_ns
 from ares.store.codecs import register
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ares.core.types import Float64Array, Int64Array
+    from ares.market.checking.door import Adjusted, BadPrints
     from ares.market.quality import QualityReport
 
-Adjusted = Literal["none", "split", "total"]
-BadPrints = Literal["drop", "keep", "error"]
 _NO_GAPS: Final = np.empty((0, 3), dtype=np.int64)
 
 
@@ -209,7 +208,7 @@ class Bars:
             DataError: a row that cannot be a bar; the message names row, column, rule and value.
             ConfigError: an unknown timeframe, calendar or choice.
         """
-        from ares.market.frames import raw_from_frame
+        from ares.market.reading.frames import raw_from_frame
 
         bars, _ = check_bars(
             raw_from_frame(df),

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
 import numpy as np
 
 from ares.core.errors import AresError, DataError
-from ares.market.arrowfile import DECIMALS_KEY, check_footer, check_parquet_frame, decimals_of
-from ares.market.frames import exact_of_float32
+from ares.market.reading.arrowfile import (
+    DECIMALS_KEY,
+    check_footer,
+    check_parquet_frame,
+    decimals_of,
+)
+from ares.market.reading.frames import exact_of_float32
+from ares.market.reading.table import guarded
 from ares.market.shrink import smaller
-from ares.market.table import guarded
 from ares.store import csvtable
 from ares.store.atomic import write_atomic
 from ares.store.tables import (

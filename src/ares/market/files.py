@@ -16,22 +16,23 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from ares.core.errors import DataError, one_line
-from ares.market.arrowfile import read_feather
 from ares.market.bars import check_bars
-from ares.market.columns import declared_columns
-from ares.market.csvfile import read_csv
 from ares.market.infer import infer_timeframe
-from ares.market.parquetfile import read_parquet
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import NO_TIME, RawBars
-from ares.market.table import Table, guarded
+from ares.market.reading.arrowfile import read_feather
+from ares.market.reading.columns import declared_columns
+from ares.market.reading.csvfile import read_csv
+from ares.market.reading.parquetfile import read_parquet
+from ares.market.reading.table import Table, guarded
 from ares.market.timerange import parse_timerange
 
 if TYPE_CHECKING:
     import io
 
-    from ares.market.bars import Adjusted, BadPrints, Bars
-    from ares.market.columns import Columns
+    from ares.market.bars import Bars
+    from ares.market.checking.door import Adjusted, BadPrints
+    from ares.market.reading.columns import Columns
 
 SourcePath: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = SourcePath | Sequence[SourcePath]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import InputError
-from ares.market.frames import restore_decimals
+from ares.market.reading.frames import restore_decimals
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Final
 from ares.core.errors import DataError
 from ares.market.bars import check_bars
 from ares.market.calendars import parse_calendar
-from ares.market.copies import load_files
-from ares.market.csvfile import read_csv
-from ares.market.datasets import finer_dataset, has_dataset, load_dataset, resample_hint
 from ares.market.files import cut, load_bars
+from ares.market.reading.csvfile import read_csv
+from ares.market.stored.copies import load_files
+from ares.market.stored.datasets import finer_dataset, has_dataset, load_dataset, resample_hint
 from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import parse_timerange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ares.market.bars import Adjusted, BadPrints, Bars
-    from ares.market.columns import Columns
-    from ares.market.datasets import DoorOptions
+    from ares.market.bars import Bars
+    from ares.market.checking.door import Adjusted, BadPrints
+    from ares.market.reading.columns import Columns
+    from ares.market.stored.datasets import DoorOptions
     from ares.store.workspace import Workspace
 
 _log = logging.getLogger("ares.market.sources")

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.columns import declared_columns
-from ares.market.derived import columns_by_year
 from ares.market.files import source_files, with_notes
 from ares.market.infer import infer_timeframe, timeframe_of_distance
-from ares.market.intake import check_rows, report_rows
 from ares.market.quality import QualityReport
 from ares.market.raw import COLUMNS
-from ares.market.rows import FileRows, raw_chunks
-from ares.market.writing import door_rules
+from ares.market.reading.columns import declared_columns
+from ares.market.stored.derived import columns_by_year
+from ares.market.stored.intake import check_rows, report_rows
+from ares.market.stored.rows import FileRows, raw_chunks
+from ares.market.stored.writing import door_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
 
-    from ares.market.bars import Adjusted
-    from ares.market.columns import Columns
+    from ares.market.checking.door import Adjusted
     from ares.market.files import Paths
-    from ares.market.rows import Progress
-    from ares.market.writing import DoorOptions
+    from ares.market.reading.columns import Columns
+    from ares.market.stored.rows import Progress
+    from ares.market.stored.writing import DoorOptions
 
 
 def seen_timeframe(path: Paths, *, columns: Columns | None = None) -> str:

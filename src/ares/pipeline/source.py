@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ares.core.errors import DataError
 from ares.core.identity import fingerprint
-from ares.market.datasets import file_digest, has_dataset
 from ares.market.files import source_files
 from ares.market.memory import Demand
-from ares.market.partitions import MANIFEST, read_manifest
 from ares.market.sources import SAMPLE
+from ares.market.stored.datasets import file_digest, has_dataset
+from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.market.timerange import parse_timerange
 from ares.pipeline.footprint import DATASET_ROW_BYTES, FILE_ROW_BYTES, LOADING
 from ares.pipeline.steps import Loader

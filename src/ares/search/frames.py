@@ -12,7 +12,7 @@ from ares.backtest import indicators
 from ares.core.errors import DataError
 from ares.core.types import readonly
 from ares.market.bars import Bars
-from ares.market.frames import TIME_NAMES, numbers_of, timestamps_of
+from ares.market.reading.frames import TIME_NAMES, numbers_of, timestamps_of
 from ares.market.timeframe import DAY, TIMEFRAMES
 from ares.search.blocks import even_borders
 

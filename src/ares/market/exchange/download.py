@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError, DataError
-from ares.market.datasets import has_dataset, import_files, refuse_derived
 from ares.market.exchange.holes import APART, absent_bars, holes, joined
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, open_source
 from ares.market.exchange.spool import Spool
 from ares.market.exchange.years import YearFiles
-from ares.market.partitions import MANIFEST, read_manifest
 from ares.market.quality import time_text
+from ares.market.stored.datasets import has_dataset, import_files, refuse_derived
+from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import FOREVER, parse_timerange
 from ares.store.atomic import read_json, write_json
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ares.market.datasets import DoorOptions, ImportResult
     from ares.market.exchange.source import Market, Source
     from ares.market.exchange.spool import Range
     from ares.market.quality import QualityReport
+    from ares.market.stored.datasets import DoorOptions, ImportResult
     from ares.store.workspace import Workspace
 
 _log = logging.getLogger("ares.market.exchange")

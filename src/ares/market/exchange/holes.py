@@ -8,9 +8,9 @@ import numpy as np
 
 from ares.market.calendars import parse_calendar
 from ares.market.exchange.source import MS
-from ares.market.partitions import MANIFEST, consistent, read_manifest
-from ares.market.parts import read_part
 from ares.market.raw import COLUMNS
+from ares.market.stored.partitions import MANIFEST, consistent, read_manifest
+from ares.market.stored.parts import read_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ares.core.types import Float64Array
     from ares.market.exchange.spool import Range
-    from ares.market.partitions import Manifest
+    from ares.market.stored.partitions import Manifest
 
 APART: Final = 300
 """Holes nearer than this many bars are asked for together: one page holds more."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ares.core.errors import ArtifactError, ConfigError
-from ares.market.datasets import repair_dataset
 from ares.market.exchange.download import Told, origin_of, take_in
 from ares.market.exchange.holes import APART, holes, joined
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import MS, SOURCES, open_source
 from ares.market.exchange.spool import Spool
-from ares.market.partitions import MANIFEST, read_manifest
-from ares.market.parts import read_part
 from ares.market.raw import COLUMNS
+from ares.market.stored.datasets import repair_dataset
+from ares.market.stored.partitions import MANIFEST, read_manifest
+from ares.market.stored.parts import read_part
+from ares.market.stored.writing import lock_of
 from ares.market.timeframe import timeframe_ns
-from ares.market.writing import lock_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from ares.market.datasets import load_dataset
+from ares.market.checking.faults import describe_impossible_row, impossible_rows
 from ares.market.exchange.source import MS
-from ares.market.faults import describe_impossible_row, impossible_rows
-from ares.market.partitions import MANIFEST, read_manifest
 from ares.market.raw import COLUMNS, RawBars
+from ares.market.stored.datasets import load_dataset
+from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.store.atomic import write_atomic
 
 if TYPE_CHECKING:

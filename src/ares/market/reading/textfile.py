@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.table import guarded
+from ares.market.reading.table import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

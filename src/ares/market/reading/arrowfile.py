@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.columns import (
+from ares.market.raw import NO_TIME
+from ares.market.reading.columns import (
     HOW_TO_DECLARE,
     PRICES,
     ROLES,
@@ -18,12 +19,11 @@ from ares.market.columns import (
     clock_error,
     named_layout,
 )
-from ares.market.frames import exact_of_float32
-from ares.market.ipccheck import check_feather
-from ares.market.limits import MAX_STAMP, check_decoded, check_rows
-from ares.market.parquetcheck import MAX_FOOTER, ParquetCheck
-from ares.market.raw import NO_TIME
-from ares.market.table import ZONED, Table, as_array, guarded
+from ares.market.reading.frames import exact_of_float32
+from ares.market.reading.ipccheck import check_feather
+from ares.market.reading.limits import MAX_STAMP, check_decoded, check_rows
+from ares.market.reading.parquetcheck import MAX_FOOTER, ParquetCheck
+from ares.market.reading.table import ZONED, Table, as_array, guarded
 from ares.store.tables import needs_pyarrow
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.columns import (
+from ares.market.raw import NO_TIME
+from ares.market.reading.columns import (
     HOW_TO_DECLARE,
     PRICES,
     ROLES,
@@ -27,10 +28,9 @@ from ares.market.columns import (
     ohlcv_layout,
     refuse_clock,
 )
-from ares.market.csvplain import TimeKind, read_plain, rows_of, time_kind
-from ares.market.raw import NO_TIME
-from ares.market.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
-from ares.market.textfile import NEWLINE, blocks_of, first_line, text_of
+from ares.market.reading.csvplain import TimeKind, read_plain, rows_of, time_kind
+from ares.market.reading.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
+from ares.market.reading.textfile import NEWLINE, blocks_of, first_line, text_of
 from ares.store.tables import table_engine
 
 if TYPE_CHECKING:

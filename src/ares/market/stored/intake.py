@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ares.market.door import Door, Times
-from ares.market.parts import GapWriter, Part, PartWriter, read_part
-from ares.market.pieces import LateRowsError, by_month, in_order, joined, spooled
+from ares.market.checking.door import Door, Times
 from ares.market.raw import COLUMNS, RawBars
-from ares.market.scratch import TimesFile
+from ares.market.stored.parts import GapWriter, Part, PartWriter, read_part
+from ares.market.stored.pieces import LateRowsError, by_month, in_order, joined, spooled
+from ares.market.stored.scratch import TimesFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ares.market.door import DoorRules
+    from ares.market.checking.door import DoorRules
     from ares.market.quality import QualityReport
-    from ares.market.rows import Rows
+    from ares.market.stored.rows import Rows
 
 
 @dataclasses.dataclass(frozen=True)

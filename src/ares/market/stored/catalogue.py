@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ares.core.errors import ArtifactError, DataError
-from ares.market.partitions import MANIFEST, read_manifest
+from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.market.timeframe import TIMEFRAMES, timeframe_ns
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ares.store.workspace import Workspace
 
-_log = logging.getLogger("ares.market.datasets")
+_log = logging.getLogger("ares.market.stored.datasets")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,31 +9,37 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError
-from ares.market.catalogue import missing_dataset
-from ares.market.door import Door
-from ares.market.intake import keep, merged_pieces
-from ares.market.merging import added
-from ares.market.partitions import (
+from ares.market.checking.door import Door
+from ares.market.raw import COLUMNS
+from ares.market.stored.catalogue import missing_dataset
+from ares.market.stored.intake import keep, merged_pieces
+from ares.market.stored.merging import added
+from ares.market.stored.partitions import (
     MANIFEST,
     BrokenManifestError,
     ImportRecord,
     read_manifest,
     write_manifest,
 )
-from ares.market.parts import GAPS, read_part
-from ares.market.raw import COLUMNS
-from ares.market.writing import DoorOptions, door_rules, lock_of, manifest_of, swept_after_failure
+from ares.market.stored.parts import GAPS, read_part
+from ares.market.stored.writing import (
+    DoorOptions,
+    door_rules,
+    lock_of,
+    manifest_of,
+    swept_after_failure,
+)
 from ares.store.atomic import writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ares.market.partitions import Manifest
-    from ares.market.parts import Part
+    from ares.market.stored.partitions import Manifest
+    from ares.market.stored.parts import Part
     from ares.store.workspace import Workspace
 
-_log = logging.getLogger("ares.market.datasets")
+_log = logging.getLogger("ares.market.stored.datasets")
 
 _BARS: Final = re.compile(r"-?\d+-([0-9a-f]{16})\.parquet")
 

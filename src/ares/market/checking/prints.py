@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import DataError
+from ares.market.checking.tallies import Tally
 from ares.market.quality import time_text
 from ares.market.raw import COLUMNS, PRICES
-from ares.market.tallies import Tally
 from ares.market.timeframe import HOUR
 
 if TYPE_CHECKING:

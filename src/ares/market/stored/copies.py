@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from ares.core.errors import ArtifactError, BusyError, StoreError
 from ares.core.identity import fingerprint
 from ares.market.bars import refuse_nameless
-from ares.market.columns import declared_columns
-from ares.market.datasets import file_digest
 from ares.market.files import cut, load_bars, source_files, with_notes
-from ares.market.intake import check_rows
-from ares.market.partitions import (
+from ares.market.reading.columns import declared_columns
+from ares.market.stored.datasets import file_digest
+from ares.market.stored.intake import check_rows
+from ares.market.stored.partitions import (
     MANIFEST,
     SCHEMA,
     ImportRecord,
@@ -27,9 +27,9 @@ from ares.market.partitions import (
     sweep,
     write_manifest,
 )
-from ares.market.rows import FileRows
+from ares.market.stored.rows import FileRows
+from ares.market.stored.writing import DoorOptions, door_rules, manifest_of
 from ares.market.timerange import parse_timerange
-from ares.market.writing import DoorOptions, door_rules, manifest_of
 from ares.store.locks import FileLock
 from ares.store.tables import table_engine
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ares.market.bars import Bars
-    from ares.market.columns import Columns
     from ares.market.files import Paths
+    from ares.market.reading.columns import Columns
     from ares.store.workspace import Workspace
 
-_log = logging.getLogger("ares.market.copies")
+_log = logging.getLogger("ares.market.stored.copies")
 
 COPIES_KEPT: Final = 32
 _DOOR: Final = 1

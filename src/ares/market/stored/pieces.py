@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.faults import stable_order
+from ares.market.checking.faults import stable_order
 from ares.market.quality import time_text
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
-from ares.market.scratch import scratch_file
+from ares.market.stored.scratch import scratch_file
 from ares.store.atomic import writing
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.columns import refuse_clock
 from ares.market.raw import COLUMNS, NO_TIME, CellProblem, RawBars, normalise_timestamps
+from ares.market.reading.columns import refuse_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market import arrowfile
-from ares.market.columns import (
+from ares.market.raw import NO_TIME
+from ares.market.reading import arrowfile
+from ares.market.reading.columns import (
     HOW_TO_DECLARE,
     PRICES,
     ROLES,
@@ -18,9 +19,8 @@ from ares.market.columns import (
     clock_error,
     named_layout,
 )
-from ares.market.frames import exact_of_float32, numbers_of
-from ares.market.raw import NO_TIME
-from ares.market.table import ISO, ZONED, Table, guarded
+from ares.market.reading.frames import exact_of_float32, numbers_of
+from ares.market.reading.table import ISO, ZONED, Table, guarded
 from ares.market.timeframe import DAY
 from ares.store.tables import checking_nothing, open_fastparquet, parquet_footer, table_engine
 

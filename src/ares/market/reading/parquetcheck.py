@@ -13,9 +13,9 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import DataError
-from ares.market.columns import MAX_COLUMNS
-from ares.market.limits import check_decoded, check_rows
-from ares.market.thrift import LongListError, Thrift, ThriftError
+from ares.market.reading.columns import MAX_COLUMNS
+from ares.market.reading.limits import check_decoded, check_rows
+from ares.market.reading.thrift import LongListError, Thrift, ThriftError
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 import numpy as np
 
 from ares.market.ahead import ahead
-from ares.market.arrowfile import stream_feather
-from ares.market.columns import declared_columns
-from ares.market.csvfile import stream_csv
 from ares.market.files import file_format, source_files
-from ares.market.parquetfile import stream_parquet
-from ares.market.pieces import LateRowsError
 from ares.market.raw import NO_TIME, RawBars, normalise_timestamps
-from ares.market.table import guarded
-from ares.market.textfile import NEWLINE, blocks_of
+from ares.market.reading.arrowfile import stream_feather
+from ares.market.reading.columns import declared_columns
+from ares.market.reading.csvfile import stream_csv
+from ares.market.reading.parquetfile import stream_parquet
+from ares.market.reading.table import guarded
+from ares.market.reading.textfile import NEWLINE, blocks_of
+from ares.market.stored.pieces import LateRowsError
 from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ares.market.columns import Columns
     from ares.market.files import Paths
-    from ares.market.table import Table
+    from ares.market.reading.columns import Columns
+    from ares.market.reading.table import Table
 
 Progress: TypeAlias = "Callable[[int, int | None], object]"
 """Called with the rows read, and the rows there are to read as far as that is known."""

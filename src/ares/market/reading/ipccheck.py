@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ares.core.errors import DataError
-from ares.market.limits import check_decoded, check_rows
+from ares.market.reading.limits import check_decoded, check_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from ares.market.tallies import EXAMPLES
+from ares.market.checking.tallies import EXAMPLES
 
 if TYPE_CHECKING:
     from ares.market.quality import QualityReport

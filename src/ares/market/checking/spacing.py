@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from ares.market.calendars import ZONES, Calendar
+from ares.market.checking.tallies import EXAMPLES, Tally
 from ares.market.quality import Finding, time_text
-from ares.market.tallies import EXAMPLES, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

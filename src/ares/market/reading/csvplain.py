@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import numpy as np
 
 from ares.core.errors import DataError
-from ares.market.columns import PRICES, Layout
 from ares.market.raw import NO_TIME, CellProblem
-from ares.market.table import EMPTY, INTEGER, ISO, NUMBER, ZONED, Table
+from ares.market.reading.columns import PRICES, Layout
+from ares.market.reading.table import EMPTY, INTEGER, ISO, NUMBER, ZONED, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ares.core.errors import DataError
+from ares.market.checking.tallies import Tally
 from ares.market.quality import time_text
 from ares.market.raw import NO_TIME, PRICES
-from ares.market.tallies import Tally
 
 if TYPE_CHECKING:
     from ares.core.types import BoolArray, Int64Array

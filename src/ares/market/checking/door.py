@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
 from ares.market.calendars import Calendar, CalendarClues, parse_calendar
-from ares.market.faults import RowChecks, describe_row, impossible_rows, stable_order
-from ares.market.prints import PrintJudge
-from ares.market.quality import Finding, QualityReport
-from ares.market.raw import COLUMNS, NO_TIME, PRICES, RawBars
-from ares.market.spacing import GapRows, OvernightMoves, Spacing, describe_span
-from ares.market.tallies import (
+from ares.market.checking.faults import RowChecks, describe_row, impossible_rows, stable_order
+from ares.market.checking.prints import PrintJudge
+from ares.market.checking.spacing import GapRows, OvernightMoves, Spacing, describe_span
+from ares.market.checking.tallies import (
     EXAMPLES,
     DecimalStep,
     Distances,
@@ -29,15 +27,19 @@ from ares.market.tallies import (
     Tally,
     shortest_distance,
 )
+from ares.market.quality import Finding, QualityReport
+from ares.market.raw import COLUMNS, NO_TIME, PRICES, RawBars
 from ares.market.timeframe import timeframe_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ares.core.types import Int64Array
-    from ares.market.bars import Adjusted
 
 log = logging.getLogger("ares.market")
+
+Adjusted = Literal["none", "split", "total"]
+BadPrints = Literal["drop", "keep", "error"]
 
 
 @dataclasses.dataclass(frozen=True)

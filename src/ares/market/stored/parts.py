@@ -17,9 +17,9 @@ import numpy as np
 
 from ares.core.errors import ArtifactError
 from ares.market.ahead import ahead
-from ares.market.door import Times
+from ares.market.checking.door import Times
 from ares.market.raw import COLUMNS, PRICES
-from ares.market.scratch import TimesFile, scratch_file
+from ares.market.stored.scratch import TimesFile, scratch_file
 from ares.store.atomic import read_checked, write_atomic, writing
 from ares.store.tables import needs_pyarrow
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ares.core.types import Int64Array
-    from ares.market.spacing import GapRows
+    from ares.market.checking.spacing import GapRows
 
 REMEDY: Final = "`ares data repair` removes damaged parts; import the files again."
 GAPS: Final = ("timestamp", "missing")

@@ -8,10 +8,12 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import DataError
-from ares.market.datasets import ImportResult, missing_dataset
-from ares.market.door import Door
-from ares.market.intake import Checked, keep
-from ares.market.partitions import (
+from ares.market.checking.door import Door
+from ares.market.raw import COLUMNS, RawBars
+from ares.market.resample import Resampler
+from ares.market.stored.datasets import ImportResult, missing_dataset
+from ares.market.stored.intake import Checked, keep
+from ares.market.stored.partitions import (
     MANIFEST,
     ImportRecord,
     Manifest,
@@ -20,22 +22,20 @@ from ares.market.partitions import (
     read_manifest,
     write_manifest,
 )
-from ares.market.parts import read_part
-from ares.market.raw import COLUMNS, RawBars
-from ares.market.resample import Resampler
+from ares.market.stored.parts import read_part
+from ares.market.stored.writing import door_rules, lock_of, locked, manifest_of
 from ares.market.timeframe import timeframe_ns
-from ares.market.writing import door_rules, lock_of, locked, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
-    from ares.market.parts import Part
-    from ares.market.rows import Progress
+    from ares.market.stored.parts import Part
+    from ares.market.stored.rows import Progress
     from ares.store.workspace import Workspace
 
-_log = logging.getLogger("ares.market.derived")
+_log = logging.getLogger("ares.market.stored.derived")
 
 _FILES: Final = ("dataset",)
 

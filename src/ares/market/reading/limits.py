@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ares.core.errors import DataError
-from ares.market.columns import ROLES
+from ares.market.reading.columns import ROLES
 
 MAX_ROWS: Final = 200_000_000
 MAX_RATIO: Final = 200

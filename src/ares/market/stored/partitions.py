@@ -21,7 +21,9 @@ import numpy as np
 from ares.core.errors import ArtifactError, StoreError
 from ares.core.identity import fingerprint
 from ares.market.bars import Bars
-from ares.market.parts import (
+from ares.market.quality import Finding, QualityReport
+from ares.market.raw import COLUMNS
+from ares.market.stored.parts import (
     GAPS,
     REMEDY,
     Part,
@@ -29,8 +31,6 @@ from ares.market.parts import (
     read_part,
     read_parts,
 )
-from ares.market.quality import Finding, QualityReport
-from ares.market.raw import COLUMNS
 from ares.market.timerange import FOREVER
 from ares.store.atomic import read_regular, sweep_orphans, write_atomic
 from ares.store.jsonio import json_bytes, parse_json
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ares.core.types import Int64Array
-    from ares.market.bars import Adjusted
+    from ares.market.checking.door import Adjusted
 
 SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"

@@ -6,18 +6,18 @@ import contextlib
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from ares.core.errors import ArtifactError
-from ares.market.door import DoorRules
-from ares.market.partitions import MANIFEST, Manifest, read_manifest, sweep
+from ares.market.checking.door import DoorRules
+from ares.market.stored.partitions import MANIFEST, Manifest, read_manifest, sweep
 from ares.store.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ares.market.bars import Adjusted, BadPrints
-    from ares.market.intake import Checked
-    from ares.market.partitions import ImportRecord, Origin
+    from ares.market.checking.door import Adjusted, BadPrints
     from ares.market.quality import QualityReport
+    from ares.market.stored.intake import Checked
+    from ares.market.stored.partitions import ImportRecord, Origin
 
 _LOCK: Final = ".lock"
 _WAIT_SECONDS: Final = 30.0

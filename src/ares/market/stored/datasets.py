@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Final
 from ares.core.errors import ArtifactError, DataError
 from ares.core.identity import fingerprint
 from ares.market.calendars import parse_calendar
-from ares.market.catalogue import (
+from ares.market.checking.door import Door
+from ares.market.files import cut, open_regular, with_notes
+from ares.market.reading.columns import declared_columns
+from ares.market.reading.table import guarded
+from ares.market.stored.catalogue import (
     DatasetInfo,
     finer_dataset,
     has_dataset,
@@ -22,13 +26,10 @@ from ares.market.catalogue import (
     missing_dataset,
     resample_hint,
 )
-from ares.market.columns import declared_columns
-from ares.market.door import Door
-from ares.market.files import cut, open_regular, with_notes
-from ares.market.intake import check_rows, keep, merged_pieces
-from ares.market.mending import repair_dataset
-from ares.market.merging import added
-from ares.market.partitions import (
+from ares.market.stored.intake import check_rows, keep, merged_pieces
+from ares.market.stored.mending import repair_dataset
+from ares.market.stored.merging import added
+from ares.market.stored.partitions import (
     MANIFEST,
     ImportRecord,
     Manifest,
@@ -38,22 +39,21 @@ from ares.market.partitions import (
     read_manifest,
     write_manifest,
 )
-from ares.market.rows import FileRows
-from ares.market.scratch import scratch_folder
-from ares.market.table import guarded
+from ares.market.stored.rows import FileRows
+from ares.market.stored.scratch import scratch_folder
+from ares.market.stored.writing import DoorOptions, door_rules, locked, manifest_of
 from ares.market.timerange import parse_timerange
-from ares.market.writing import DoorOptions, door_rules, locked, manifest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ares.market.bars import Bars
-    from ares.market.columns import Columns
-    from ares.market.door import DoorRules
+    from ares.market.checking.door import DoorRules
     from ares.market.files import Paths
-    from ares.market.parts import Part
     from ares.market.quality import QualityReport
-    from ares.market.rows import Progress
+    from ares.market.reading.columns import Columns
+    from ares.market.stored.parts import Part
+    from ares.market.stored.rows import Progress
     from ares.store.workspace import Workspace
 
 __all__ = [
@@ -72,7 +72,7 @@ __all__ = [
     "resample_hint",
 ]
 
-_log = logging.getLogger("ares.market.datasets")
+_log = logging.getLogger("ares.market.stored.datasets")
 
 _SIDES: Final = ("dataset", "import")
 

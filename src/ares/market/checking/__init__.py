@@ -1,0 +1,1 @@
+"""The door: what makes bars of rows, piece by piece."""

@@ -1,0 +1,1 @@
+"""Files into rows: checked before they are decoded, read in chunks."""

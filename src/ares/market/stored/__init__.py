@@ -1,0 +1,1 @@
+"""Bars on disk: datasets and their parts, coarser ones, copies of CSV files."""
