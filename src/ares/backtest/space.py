@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from ares.core.errors import ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 REQUIRED: Final = "required"  # a default that says there is none
 Value: TypeAlias = int | float | str | bool | None
@@ -96,9 +96,9 @@ class Categorical:
         Raises:
             ParameterError: none does.
         """
+        truth = isinstance(value, bool)
         for choice in self.choices:
-            same_kind = isinstance(choice, bool) == isinstance(value, bool)
-            if same_kind and choice == value:
+            if choice == value and isinstance(choice, bool) == truth:
                 return choice
         shown = ", ".join(repr(choice) for choice in self.choices)
         raise _refused(f"{name} must be one of {shown}", value)
@@ -181,6 +181,11 @@ class ParameterSpace:
         }
 
     @functools.cached_property
+    def _checks(self) -> dict[str, Callable[[str, Any], Value]]:
+        """What normalises the value of each name."""
+        return {name: self.parameter(name).normalise for name in self.names}
+
+    @functools.cached_property
     def _required(self) -> tuple[str, ...]:
         """The names that have no default."""
         return tuple(name for name in self.names if name not in self._defaults)
@@ -209,13 +214,13 @@ class ParameterSpace:
         """
         if not isinstance(params, Mapping):
             raise _refused("parameters are a dict of names and values", params)
-        parameters, defaults = self.parameters, self._defaults
+        checks, defaults = self._checks, self._defaults
         point: dict[str, Any] = dict.fromkeys(self.names)
         point.update(defaults)
         for name, value in params.items():
             if name not in defaults or value is not defaults[name]:
-                known = parameters.get(name) or self.parameter(name)
-                point[name] = known.normalise(name, value)
+                check = checks.get(name) or self.parameter(name).normalise
+                point[name] = check(name, value)
         for name in self._required:
             if name not in params:
                 raise _refused("this parameter must be given", name)

@@ -136,7 +136,7 @@ class CachedBacktester:
         """As `Evaluator.evaluate`; equal points of one call run once."""
         if self._prefix is None:
             return self._inner.evaluate(points, blocks, of=of)
-        requests = [self._request(point, blocks, of) for point in points]
+        requests = self._requests(points, blocks, of)
         found = self._look_up(requests)
         scores = self._known(found, flat=blocks is not None)
         lacking: dict[bytes, int] = {}
@@ -185,12 +185,15 @@ class CachedBacktester:
             self._fall_back("uncached: the evaluator or its strategy has no identity")
         return prefix
 
-    def _request(self, point: Point, blocks: Sequence[int] | None, of: int | None) -> Request:
-        """What the entry of a point is found by."""
+    def _requests(
+        self, points: Sequence[Point], blocks: Sequence[int] | None, of: int | None
+    ) -> list[Request]:
+        """What the entries of points are found by."""
         assert self._prefix is not None  # noqa: S101  # the caller looked
-        params = point_bytes(self.problem.normalise(point))
         which = "" if blocks is None else f"{of or MAX_FLAT_BLOCKS}:{','.join(map(str, blocks))}"
-        return Request(key_of(self._prefix, params, which), params, which)
+        head, normalise = key_head(self._prefix, which), self.problem.normalise
+        every = [point_bytes(normalise(point)) for point in points]
+        return [Request(key_of(head, params), params, which) for params in every]
 
     def _look_up(self, requests: list[Request]) -> dict[bytes, tuple[BlockResults, str]]:
         found: dict[bytes, tuple[BlockResults, str]] = {}
@@ -257,9 +260,13 @@ def cache_prefix(problem: Problem) -> str | None:
     return fingerprint((problem.identity, environment_salt()))
 
 
-def key_of(prefix: str, params: bytes, blocks: str) -> bytes:
+def key_head(prefix: str, blocks: str) -> bytes:
+    """What the keys of one problem and these blocks begin with."""
+    return f"{prefix}\0{blocks}\0".encode()
+
+
+def key_of(head: bytes, params: bytes) -> bytes:
     """The key of an entry: the digest of all that it answers."""
-    head = f"{prefix}\0{blocks}\0".encode()
     return hashlib.blake2b(head + params, digest_size=20).digest()
 
 

@@ -116,7 +116,8 @@ class Problem:
 
     def normalise(self, point: Point) -> dict[str, Any]:
         """The point with the types and defaults of the strategy's space."""
-        return dict(self.strategy.space.normalise(point))
+        found: dict[str, Any] = self.strategy.space.normalise(point)
+        return found
 
     def scores(self, table: BlockTable, *, flat: bool, source: str = "engine") -> list[Score]:
         """The scores that these block results mean."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ares.core.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    _Getter: TypeAlias = Callable[[Any], tuple[Any, ...]]
 
 _WORDS: Final[dict[type, str]] = {float: "d", int: "q"}
 _PLANS: Final = 1024
@@ -27,17 +30,17 @@ def point_bytes(point: Mapping[str, Any]) -> bytes:
     Raises:
         TypeError: a value is not a number, a text, a truth value or None.
     """
-    names = _in_order(tuple(point))
-    values = tuple(map(point.__getitem__, names))
+    names, in_order = _in_order(tuple(point))
+    values = in_order(point)
     kinds = tuple(map(type, values))
-    packer, numbers, others = _plan(kinds)
+    pack, numbers, others = _plan(kinds)
     try:
-        words = packer.pack(*[values[at] for at in numbers])
+        words = pack(*numbers(values))
     except struct.error:  # an integer beyond 64 bits is written as text
         kinds = tuple(str if _is_long(value) else type(value) for value in values)
-        packer, numbers, others = _plan(kinds)
-        words = packer.pack(*[values[at] for at in numbers])
-    return _head(names, kinds, tuple([values[at] for at in others])) + words
+        pack, numbers, others = _plan(kinds)
+        words = pack(*numbers(values))
+    return _head(names, kinds, others(values)) + words
 
 
 def point_of(data: bytes) -> dict[str, Any]:
@@ -58,16 +61,26 @@ def point_of(data: bytes) -> dict[str, Any]:
 
 
 @functools.lru_cache(_PLANS)
-def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(names))
+def _in_order(names: tuple[str, ...]) -> tuple[tuple[str, ...], _Getter]:
+    """The names in order, and what takes their values from a point."""
+    ordered = tuple(sorted(names))
+    return ordered, _getter(ordered)
 
 
 @functools.lru_cache(_PLANS)
-def _plan(kinds: tuple[type, ...]) -> tuple[struct.Struct, tuple[int, ...], tuple[int, ...]]:
-    """How the numbers are packed, where they are, and where the other values are."""
+def _plan(kinds: tuple[type, ...]) -> tuple[Callable[..., bytes], _Getter, _Getter]:
+    """What packs the numbers, takes them from all values, and takes the other values."""
     numbers = tuple(at for at, kind in enumerate(kinds) if kind in _WORDS)
     others = tuple(at for at, kind in enumerate(kinds) if kind not in _WORDS)
-    return struct.Struct("<" + "".join(_WORDS[kinds[at]] for at in numbers)), numbers, others
+    words = struct.Struct("<" + "".join(_WORDS[kinds[at]] for at in numbers))
+    return words.pack, _getter(numbers), _getter(others)
+
+
+def _getter(keys: tuple[Any, ...]) -> _Getter:
+    """`operator.itemgetter`, whose answer is a tuple for one key and for none, too."""
+    if len(keys) > 1:
+        return operator.itemgetter(*keys)
+    return lambda items: tuple([items[key] for key in keys])
 
 
 @functools.lru_cache(_PLANS)

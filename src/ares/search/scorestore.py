@@ -9,8 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ares.core.errors import ArtifactError
 from ares.search.blocks import BlockResults
@@ -35,8 +34,7 @@ _SLICE: Final = 500
 _SCANNED: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What one entry answers: the parameters of a point in bytes, and which blocks of it.
 
     Attributes:

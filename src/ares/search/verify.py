@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ares.search.cached import cache_prefix, key_of
+from ares.search.cached import cache_prefix, key_head, key_of
 from ares.search.evaluator import engine_of
 from ares.search.points import point_of
 
@@ -52,7 +52,7 @@ def verify_sample(store: ScoreStore, problem: Problem, sample: int, seed: int) -
     for request, stored in chosen:
         blocks, of = _blocks(request)
         score = engine.evaluate([point_of(request.params)], blocks, of=of)[0]
-        mine = key_of(prefix or "", request.params, request.blocks) == request.key
+        mine = key_of(key_head(prefix or "", request.blocks), request.params) == request.key
         if not mine or score.blocks != stored:
             store.quarantine(request.key)
             wrong.append(point_of(request.params))
