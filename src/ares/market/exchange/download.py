@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from ares.core.errors import ArtifactError, DataError
 from ares.market.exchange.holes import APART, absent_bars, holes, joined
+from ares.market.exchange.opening import open_source
 from ares.market.exchange.retry import Retry
-from ares.market.exchange.source import MS, open_source
+from ares.market.exchange.source import MS
 from ares.market.exchange.spool import Spool
 from ares.market.exchange.years import YearFiles
 from ares.market.quality import time_text

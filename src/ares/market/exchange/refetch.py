@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from ares.core.errors import ArtifactError, ConfigError
 from ares.market.exchange.download import Told, origin_of, take_in
 from ares.market.exchange.holes import APART, holes, joined
+from ares.market.exchange.opening import SOURCES, open_source
 from ares.market.exchange.retry import Retry
-from ares.market.exchange.source import MS, SOURCES, open_source
+from ares.market.exchange.source import MS
 from ares.market.exchange.spool import Spool
 from ares.market.raw import COLUMNS
 from ares.market.stored.datasets import repair_dataset

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from ares.core.errors import ConfigError, DataError
+from ares.core.errors import DataError
 
 if TYPE_CHECKING:
     from ares.core.types import Float64Array
-    from ares.market.exchange.retry import Retry
 
 MS: Final = 1_000_000
 """Nanoseconds in a millisecond, the unit in which exchanges tell time."""
 SETTLE_MS: Final = 2000
 """A bar counts as closed this long after its close: exchanges finish it a moment later."""
-SOURCES: Final = ("ccxt", "dumps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,24 +77,6 @@ class Market:
     timeframe: str
     base_url: str | None = None
     timeout: float = 20.0
-
-
-def open_source(name: str, market: Market, retry: Retry) -> Source:
-    """The source of that name; ccxt is imported only here.
-
-    Raises:
-        ConfigError: There is no such source, or it does not have this market.
-        DataError: The exchange does not answer.
-    """
-    if name == "ccxt":
-        from ares.market.exchange.ccxt_source import CcxtSource
-
-        return CcxtSource(market, retry)
-    if name == "dumps":
-        from ares.market.exchange.dumps import DumpSource
-
-        return DumpSource(market, retry)
-    raise ConfigError(f"must be one of {', '.join(SOURCES)}", value=name, where="--source")
 
 
 def as_rows(values: object, where: str) -> Float64Array:
