@@ -15,7 +15,13 @@ import numpy as np
 
 from ares.core.errors import ConfigError, DataError
 from ares.market.calendars import Calendar, CalendarClues, parse_calendar
-from ares.market.checking.faults import RowChecks, describe_row, impossible_rows, stable_order
+from ares.market.checking.faults import (
+    RowChecks,
+    describe_row,
+    impossible_rows,
+    refuse_repeated,
+    stable_order,
+)
 from ares.market.checking.prints import PrintJudge
 from ares.market.checking.spacing import GapRows, OvernightMoves, Spacing, describe_span
 from ares.market.checking.tallies import (
@@ -175,6 +181,9 @@ class Door:
 
         Returns:
             Columns of the bars that remain, and the times of the piece.
+
+        Raises:
+            DataError: one time has more rows than are taken.
         """
         order, times, distinct = self._sorted(piece)
         rows, kept = order, times
@@ -238,6 +247,7 @@ class Door:
         order = timed[stable_order(times[timed])]
         times = times[order]
         is_new = np.diff(times, prepend=NO_TIME) != 0
+        refuse_repeated(times, is_new, piece.files)
         distinct = times if is_new.all() else times[is_new]
         self._duplicates.add(order[~is_new], lambda row: describe_row(piece, row))
         before = self._distances.last
