@@ -33,8 +33,8 @@ from ares.market.stored.partitions import (
     MANIFEST,
     ImportRecord,
     Manifest,
-    all_there,
     consistent,
+    intact,
     read_bars,
     read_manifest,
     write_manifest,
@@ -121,6 +121,7 @@ def import_files(
     Raises:
         DataError: As `load_bars`, or the files are adjusted otherwise than the dataset.
         ConfigError: As `load_bars`.
+        ArtifactError: The dataset is damaged; so is one that would take nothing new.
         BusyError: Another process has been writing the dataset for half a minute.
         StoreError: The workspace cannot be written; the dataset is then as it was.
     """
@@ -140,7 +141,7 @@ def import_files(
             return ImportResult(0, new.rows, True, report, folder)
         refuse_derived(old, folder)
         last = old.imports[-1]
-        if (last.sources, last.options) == record_key and all_there(folder, old):
+        if (last.sources, last.options) == record_key and intact(folder, old):
             return ImportResult(old.rows, old.rows, False, last.quality, folder)
         new, seam = _appended(folder, old, rows, rules, record_key)
         changed = new.identity != old.identity
