@@ -90,7 +90,8 @@ class RawBars:
         parts = list(self.files[file : file + 1])
         if short:
             parts = [PurePath(name).name for name in parts]
-        parts.append(f"row {number}")
+        if number:
+            parts.append(f"row {number}")
         if column:
             parts.append(f"column {column}")
         return one_line(", ".join(parts))  # a file may be called anything

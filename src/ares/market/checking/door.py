@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ares.market.checking.faults import (
     RowChecks,
     describe_row,
     impossible_rows,
+    place_in_rows,
     refuse_repeated,
     stable_order,
 )
@@ -46,6 +47,7 @@ log = logging.getLogger("ares.market")
 
 Adjusted = Literal["none", "split", "total"]
 BadPrints = Literal["drop", "keep", "error"]
+Place: TypeAlias = "Callable[[RawBars, int, str], tuple[str, str]]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +137,14 @@ class Door:
         rules: The checked options.
         files: Names of the sources, for errors on all of them; `file_of_row` of the rows counts
             them.
+        place: Where a bad print stands: as `place_in_rows`, the default.
     """
 
-    def __init__(self, rules: DoorRules, files: Sequence[str]) -> None:
+    def __init__(
+        self, rules: DoorRules, files: Sequence[str], *, place: Place | None = None
+    ) -> None:
         self._rules = rules
+        self._where = place or place_in_rows
         self._files = tuple(files)
         self._rows = RowChecks(strict=rules.strict)
         self._duplicates, self._overlapping, self._conflicts = Tally(), Tally(), Tally()
@@ -193,7 +199,7 @@ class Door:
         rows = self._collapsed(piece, rows, kept)
         columns = _taken(piece, rows)
         if not self._rules.derived:
-            bad = self._prints.push(columns, lambda k, name: _place(piece, rows, k, name))
+            bad = self._prints.push(columns, lambda k, name: self._where(piece, int(rows[k]), name))
             if len(bad):
                 own = 0 if piece.file_of_row is None else piece.file_of_row[rows[bad]]
                 np.add.at(self._prints_of_file, own, 1)
@@ -382,12 +388,6 @@ def _files_finding(faults: Sequence[str]) -> list[Finding]:
     if not faults:
         return []
     return [Finding("other_timeframe", len(faults), "kept", tuple(faults[:EXAMPLES]))]
-
-
-def _place(piece: RawBars, rows: Int64Array, k: int, name: str) -> tuple[str, str]:
-    """Where bar `k` stands, in short and in full."""
-    row = int(rows[k])
-    return piece.where(row, name, short=True), piece.where(row, name)
 
 
 def _taken(piece: RawBars, rows: Int64Array) -> dict[str, np.ndarray]:

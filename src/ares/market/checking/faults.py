@@ -112,6 +112,11 @@ def describe_row(raw: RawBars, row: int) -> str:
     return f"{time_text(int(raw.timestamp[row]))} ({raw.where(row, short=True)})"
 
 
+def place_in_rows(raw: RawBars, row: int, column: str) -> tuple[str, str]:
+    """Where a cell stands, in short and in full."""
+    return raw.where(row, column, short=True), raw.where(row, column)
+
+
 def stable_order(timestamp: Int64Array) -> Int64Array:
     """Positions of the rows by time; rows of one time stay in the order of the file."""
     if bool((timestamp[1:] >= timestamp[:-1]).all()):
