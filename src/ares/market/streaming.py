@@ -19,7 +19,7 @@ from ares.market.files import source_files, with_notes
 from ares.market.infer import infer_timeframe, timeframe_of_distance
 from ares.market.quality import QualityReport
 from ares.market.raw import COLUMNS
-from ares.market.reading.columns import declared_columns
+from ares.market.reading.columns import declared_columns, no_rows_error
 from ares.market.stored.derived import columns_by_year
 from ares.market.stored.intake import check_rows, report_rows
 from ares.market.stored.rows import FileRows, raw_chunks
@@ -50,7 +50,7 @@ def seen_timeframe(path: Paths, *, columns: Columns | None = None) -> str:
     file = source_files(path)[0]
     first = next(raw_chunks(file, columns=declared_columns(columns)), None)
     if first is None:
-        raise DataError("the file holds no rows", where=str(file))
+        raise no_rows_error(str(file))
     return infer_timeframe(first)
 
 

@@ -117,6 +117,55 @@ def named_layout(names: Sequence[str], where: str) -> Layout:
     return Layout(tuple(positions), len(names), shown, clock=clock)
 
 
+def declared_layout(declared: Sequence[str], width: int, where: str) -> Layout:
+    """Layout of a file of `width` columns whose order was declared.
+
+    Raises:
+        DataError: Another number of columns was declared, or a role is missing.
+    """
+    if width != len(declared):
+        raise DataError(
+            f"{len(declared)} columns are declared",
+            where=where,
+            value=f"{width} columns",
+            remedy=HOW_TO_DECLARE,
+        )
+    return named_layout(declared, where)
+
+
+def layout_of(names: Sequence[str], declared: Sequence[str] | None, where: str) -> Layout:
+    """Layout of a file whose columns always have names, as Parquet and Feather.
+
+    A declaration serves columns that are called nothing of bars, as "0" or "f1". It may not turn a
+    column of bars into another one: a close that is called high would be wrong without a word.
+
+    Raises:
+        DataError: As `declared_layout`, or the declaration contradicts a name of the file.
+    """
+    check_width(len(names), where)
+    if declared is None:
+        return named_layout(names, where)
+    layout = declared_layout(declared, len(names), where)
+    if not is_header(names):  # a lone "c" is a name among a, b, c
+        return layout
+    for name, given in zip(names, declared, strict=True):
+        own, role = _role(name), _role(given)
+        if own is not None and role is not None and own != role:
+            raise DataError(
+                f"the file names a column of {own}, which is declared as {role}",
+                where=f"{where}, column {str(name)[:40]}",
+                value=",".join(declared),
+                remedy="Leave --columns away: the file names its columns.",
+            )
+    return layout
+
+
+def _role(name: str) -> str | None:
+    """The role that a name means, if any."""
+    plain = _plain(name)
+    return next((role for role, names in _SYNONYMS.items() if plain in names), None)
+
+
 def is_header(cells: Iterable[str]) -> bool:
     """Whether a first line names columns: at least three of its cells name a role."""
     known = {name for names in _SYNONYMS.values() for name in names}
@@ -141,6 +190,21 @@ def clock_error(value: str, where: str) -> DataError:
         value=value,
         remedy="Join the two columns: 2024-01-31T23:59:00Z.",
     )
+
+
+def kind_error(column: str, kind: object, where: str) -> DataError:
+    """Says that a column holds what no bars have."""
+    return DataError(
+        "a column of bars must hold plain numbers, or times for the timestamp",
+        where=f"{where}, column {column}",
+        value=str(kind)[:80],
+        remedy="Write it as float64 or integers, the times as timestamps in UTC.",
+    )
+
+
+def no_rows_error(where: str) -> DataError:
+    """Says that a file holds no rows."""
+    return DataError("the file holds no rows", where=where, remedy="Fetch it again.")
 
 
 def ohlcv_layout() -> Layout:
