@@ -177,6 +177,24 @@ def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path, workspa
     assert load_dataset(workspace, *NAMES) == before
 
 
+def test_another_calendar_of_a_dataset_is_said(tmp_path, workspace, caplog):
+    """It changes gaps and the days of a year of every result, though no bar changes."""
+    file = price_file(tmp_path / "a.csv", [100.0] * 90)
+    import_files(workspace, file, options={"calendar": "24/7"}, **MARKET)
+    more = price_file(tmp_path / "b.csv", [100.0] * 9, start=90)
+    import_files(workspace, more, **MARKET)  # says nothing of a calendar: the declared one stays
+    assert not caplog.records
+    result = import_files(workspace, more, options={"calendar": "24/5"}, **MARKET)
+    assert (result.before, result.after, result.changed) == (99, 99, True)
+    (record,) = caplog.records
+    assert "calendar of the dataset was 24/7 and is 24/5 now, as declared" in record.getMessage()
+    assert load_dataset(workspace, *NAMES).calendar == "24/5"
+    caplog.clear()
+    import_files(workspace, more, options={"calendar": "24/7"}, **MARKET)
+    assert "was 24/5 and is 24/7 now" in caplog.records[0].getMessage()
+    assert load_dataset(workspace, *NAMES).calendar == "24/7"
+
+
 @pytest.mark.parametrize("fault", ["schema", "oversize", "unreadable"])
 def test_repair_leaves_alone_what_is_not_damaged(tmp_path, workspace, monkeypatch, fault):
     folder = import_files(workspace, price_file(tmp_path / "a.csv", [100.0] * 9), **MARKET).path

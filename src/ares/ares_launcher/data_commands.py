@@ -123,7 +123,10 @@ def data_resample(
         return
     for line in result.quality.lines():
         say(line)
-    _say_change(result)
+    if result.changed:  # all bars were made anew, so they are not told apart into added and gone
+        say(f"{result.before:,} bars before, {result.after:,} now in {result.path}")
+    else:
+        say(f"Nothing new; {result.after:,} bars in {result.path}")
 
 
 def import_(

@@ -177,15 +177,25 @@ def _span(bars: Any) -> str:
 
 
 def say_faults(bars: Any) -> None:
-    """What the check of the bars found, in one line; the report and `ares data check` say more."""
-    found = bars.quality.findings if bars.quality is not None else ()
-    if found:
+    """What the check of the bars found, in one line; the report and `ares data check` say more.
+
+    Of a part of the data the gaps are known; the other counts are of all rows that were read.
+    """
+    report = bars.quality
+    if report is None:
+        return
+    place = "In the data"
+    if len(bars) != report.bars:
+        missing = int(bars.gaps[:, 2].sum())
+        say(f"In the time range: {len(bars.gaps):,} gaps, {missing:,} missing bars.")
+        place = f"In all data as read, the time range and {report.bars - len(bars):,} other bars"
+    if report.findings:
         counts = ", ".join(
             f"{f.count:,} {f.kind.replace('_', ' ')}"
             + (" dropped" if f.action == "dropped" else "")
-            for f in found
+            for f in report.findings
         )
-        say(f"In the data: {counts} (the report says more).")
+        say(f"{place}: {counts} (the report says more).")
 
 
 def market_overrides(

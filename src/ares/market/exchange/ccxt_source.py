@@ -81,11 +81,12 @@ class CcxtSource:
         self._days: tuple[int, int, bool] | None = None
         self._limit = limit if isinstance(limit, int) and limit > 0 else None
 
-    def closed(self) -> int:
+    def closed(self, wanted: int) -> int:
         """Unix ms before which bars have closed; the server's clock decides where it can be had.
 
         Where an exchange tells no time at all, its newest bar counts as unfinished.
         """
+        del wanted  # exchanges are asked for the time itself
         told: list[float] = []
         if self._api.has.get("fetchTime") and (now := self._ask(self._api.fetch_time)):
             told.append(now)

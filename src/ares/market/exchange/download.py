@@ -158,7 +158,7 @@ def load(
     with Spool(workspace, source, market) as spool:
         stored = _stored_span(folder)
         opened = open_source(source, market, told.retry(retry or Retry()))
-        closed = opened.closed()
+        closed = opened.closed(_first_wanted(opened, span, stored))
         wanted = _missing(opened, span, stored, interval, closed)
         if timerange is not None:
             inside = holes(folder, interval, [_limits(opened, span, closed)])
@@ -310,6 +310,15 @@ def _missing(
     after = (max(start, last), stop)
     before = (start, min(first, stop)) if span[0] != FOREVER[0] else (0, 0)
     return [before, after]
+
+
+def _first_wanted(
+    source: Source, span: tuple[int, int], stored: tuple[int, int, int] | None
+) -> int:
+    """Unix ms of the first bar to fetch, as far as that is known before the time is."""
+    if span[0] != FOREVER[0]:
+        return -(-span[0] // MS)
+    return source.earliest if stored is None else stored[1] // MS
 
 
 def _limits(source: Source, span: tuple[int, int], closed: int) -> Range:

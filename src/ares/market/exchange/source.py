@@ -49,8 +49,12 @@ class Source(Protocol):
         """Unix ms before which it is not asked for anything."""
         ...
 
-    def closed(self) -> int:
-        """Unix ms: bars that open before it have closed, by the server's clock."""
+    def closed(self, wanted: int) -> int:
+        """Unix ms: bars that open before it have closed, by the server's clock.
+
+        `wanted` is the first time (Unix ms) that will be asked for: to learn the time, a source
+        that has to ask for something asks for that.
+        """
         ...
 
     def page(self, cursor: int, end: int) -> Page:

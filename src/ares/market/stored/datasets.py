@@ -148,6 +148,13 @@ def import_files(
         again = FileRows(rows.files, columns=columns)  # without progress
         new, seam = _appended(folder, old, (rows, again), rules, record_key)
         changed = new.identity != old.identity
+        if changed and new.calendar != old.calendar:
+            _log.warning(
+                "the calendar of the dataset was %s and is %s now, as %s: gaps are counted by it, and"
+                " metrics have its days per year; `ares import ... --calendar '%s'` takes it back",
+                *(old.calendar, new.calendar, "declared" if rules.calendar else "all bars show"),
+                old.calendar,
+            )
         if changed:
             write_manifest(folder, new)
     dropped = 0 if rules.bad_prints == "keep" else seam.bad_prints
