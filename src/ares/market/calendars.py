@@ -185,13 +185,6 @@ def _parse(text: str) -> Calendar:
     return Calendar("session", zone, opens, closes)
 
 
-def infer_calendar(timestamp: Int64Array, interval: int) -> Calendar:
-    """The calendar that sorted, distinct open times keep to; see `CalendarClues`."""
-    clues = CalendarClues(interval)
-    clues.push(timestamp)
-    return clues.calendar(lambda: iter([timestamp]))
-
-
 class CalendarClues:
     """What the times of a market, given piece by piece, say of its calendar.
 

@@ -64,11 +64,14 @@ def report_files(
     max_print: float = 2.0,
     progress: Progress | None = None,
 ) -> QualityReport:
-    """What `check_file` reports, at constant memory; `progress` is called with the rows read.
+    """What the door finds in files, at constant memory; impossible, NaN and non-positive rows count.
+
+    The arguments are those of `load_bars`; without a timeframe it is the most common distance.
+    `progress` is called with the rows read.
 
     Raises:
-        DataError: As `check_file`.
-        ConfigError: As `check_file`.
+        DataError: No report can be made: the file cannot be read as rows of bars at all.
+        ConfigError: As `load_bars`.
         StoreError: No temporary file can be written.
     """
     rows = FileRows(path, columns=columns, progress=progress)
