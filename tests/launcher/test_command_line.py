@@ -40,6 +40,36 @@ def test_every_command_is_listed_and_explains_itself(ares: Ares) -> None:
     assert ares("--version").out.startswith("ares ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "--bogus"), "No such option: --bogus"),
+        (("train", "--until", "99"), "--until"),
+        (("train", "--until"), "--until"),
+        (("nonsense",), "nonsense"),
+        (("data", "resample"), "--symbol"),
+        (("data", "list", "more"), "more"),
+        (("data",), ""),
+    ],
+)
+def test_a_usage_error_is_a_json_object_where_that_was_asked_for(
+    ares: Ares, arguments: tuple[str, ...], said: str
+) -> None:
+    done = ares(*arguments, "--json")
+    assert done.code == 2
+    error = done.json["error"]
+    assert (error["type"], error["exit_code"]) == ("UsageError", 2)
+    assert said in error["message"]
+    assert not done.err
+
+
+def test_help_and_success_are_what_they_were_beside_json(ares: Ares) -> None:
+    assert ares("train", "--help", "--json").out.startswith("Usage: ares train")
+    done = ares("data", "list", "--json")
+    assert (done.code, done.json) == (0, {"datasets": []})
+    assert ares("train", "--set", "nonsense=1", "--json").json["error"]["exit_code"] == 2
+
+
 def test_usage_errors_exit_with_two(ares: Ares) -> None:
     for arguments in (("nonsense",), ("train", "--bogus"), ("train", "--until", "99"), ()):
         assert ares(*arguments).code == 2
