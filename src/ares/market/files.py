@@ -129,7 +129,12 @@ def open_regular(path: Path) -> io.BufferedReader:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = "a folder" if stat.S_ISDIR(mode) else "a special file"
-        raise DataError("this must be a regular file", where=str(path), value=kind)
+        raise DataError(
+            "this must be a regular file",
+            where=str(path),
+            value=kind,
+            remedy="Write what it gives into a file first.",
+        )
     return os.fdopen(descriptor, "rb")
 
 
@@ -186,7 +191,9 @@ def source_files(path: Paths) -> list[Path]:
             )
         files.extend(found)
     if not files:
-        raise DataError("at least one file must be given", where="data")
+        raise DataError(
+            "at least one file must be given", where="data", remedy="Name a file or a folder."
+        )
     return files
 
 

@@ -181,6 +181,7 @@ def normalise_timestamps(
             "timestamps must lie between the years 1678 and 2262",
             value=numbers[row].item(),
             where=where(row),
+            remedy="Is this the column of times? --columns declares the order.",
         )
     if numbers.dtype.kind != "f":
         return np.asarray(numbers.astype(np.int64) * factor, dtype=np.int64)

@@ -226,7 +226,8 @@ class Door:
         """
         where = ", ".join(self._files) or "data"
         if self._rows.rows == 0 and self._distances.first is None:
-            raise DataError("there must be at least one bar", where=where)
+            remedy = "Are these the right files and columns? `ares data check` says what it reads."
+            raise DataError("there must be at least one bar", where=where, remedy=remedy)
         others = self._refuse_timeframe(where)
         if self._rules.bad_prints == "error":
             self._prints.refuse()

@@ -152,7 +152,11 @@ class CcxtSource:
         if not isinstance(self._api.last_json_response, list | dict):
             raise TransientError("the answer is no JSON")
         if any(cell is None for row in values for cell in row[:6]):
-            raise DataError("a bar of the exchange lacks a number", where=self._where)
+            raise DataError(
+                "a bar of the exchange lacks a number",
+                where=self._where,
+                remedy="Try again later; `ares data repair` fetches gaps.",
+            )
         return as_rows([row[:6] for row in values], self._where)
 
     def _known_symbol(self, symbol: str) -> str:
@@ -288,7 +292,12 @@ def _passes(error: Exception, status: int) -> bool:
 
 def _check_klines(api: Any, market: Market) -> None:
     if api.has.get("fetchOHLCV") is not True:
-        raise ConfigError("this exchange has no bars", value=market.exchange, where="--exchange")
+        raise ConfigError(
+            "this exchange has no bars",
+            value=market.exchange,
+            where="--exchange",
+            remedy="Take another exchange, or import files: `ares import`.",
+        )
     known = [name for name in TIMEFRAMES if name in (api.timeframes or {})]
     if market.timeframe not in known:
         raise ConfigError(

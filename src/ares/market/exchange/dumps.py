@@ -120,6 +120,7 @@ class DumpSource:
                 f"the file must hold bars of {period} only",
                 where=self._url(kind, name),
                 value=[f"{np.datetime64(int(t), 'ms')}Z" for t in rows[[0, -1], 0]],
+                remedy="Try again later, or use --source ccxt.",
             )
         return rows
 
@@ -164,7 +165,10 @@ class DumpSource:
 def _file_symbol(market: Market) -> str:
     if market.exchange != EXCHANGE:
         raise ConfigError(
-            f"bulk dumps exist of {EXCHANGE} only", value=market.exchange, where="--exchange"
+            f"bulk dumps exist of {EXCHANGE} only",
+            value=market.exchange,
+            where="--exchange",
+            remedy="Use --source ccxt for other exchanges.",
         )
     known = [name for name, length in TIMEFRAMES.items() if length <= DAY]
     if timeframe_ns(market.timeframe) > DAY:

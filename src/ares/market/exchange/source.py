@@ -112,10 +112,18 @@ def as_rows(values: object, where: str) -> Float64Array:
     try:
         rows = np.array(values, dtype=np.float64).reshape(-1, 6)
     except (ValueError, TypeError):
-        raise DataError("a bar has a time and five numbers", where=where) from None
+        raise DataError(
+            "a bar has a time and five numbers",
+            where=where,
+            remedy="Try again later, or use another --source.",
+        ) from None
     times = rows[:, 0]
     if not (np.isfinite(times).all() and (times == np.rint(times)).all()):
-        raise DataError("the open time of a bar is a whole number of milliseconds", where=where)
+        raise DataError(
+            "the open time of a bar is a whole number of milliseconds",
+            where=where,
+            remedy="Try again later, or use another --source.",
+        )
     order = np.argsort(times, kind="stable")
     last = np.diff(times[order], append=np.inf) != 0
     return np.ascontiguousarray(rows[order[last]])

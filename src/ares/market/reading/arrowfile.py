@@ -176,10 +176,18 @@ def check_footer(metadata: Any, size: int, where: str) -> None:
         block = metadata.row_group(group)
         counted += block.num_rows
         if block.num_rows < 0 or block.total_byte_size < 0:
-            raise DataError("the Parquet footer contradicts itself", where=where)
+            raise DataError(
+                "the Parquet footer contradicts itself",
+                where=where,
+                remedy="The file is damaged; fetch it again.",
+            )
         unpacked += block.total_byte_size
     if counted != metadata.num_rows:
-        raise DataError("the Parquet footer contradicts itself on its rows", where=where)
+        raise DataError(
+            "the Parquet footer contradicts itself on its rows",
+            where=where,
+            remedy="The file is damaged; fetch it again.",
+        )
     check_decoded(unpacked, size, where)
 
 
@@ -224,6 +232,7 @@ def _short_texts(column: pa.Array, where: str) -> pa.Array:
             f"a timestamp may have {MAX_STAMP} characters",
             where=f"{where}, column timestamp",
             value=f"{longest} characters",
+            remedy="Is this the column of times? --columns declares the order.",
         )
     return column.dictionary_decode()
 
@@ -277,5 +286,10 @@ def decimals_of(metadata: dict[bytes, bytes] | None, where: str) -> dict[str, in
     except ValueError:
         decimals = None
     if not isinstance(decimals, dict) or not all(type(n) is int for n in decimals.values()):
-        raise DataError("the note on decimals is damaged", where=where, value=text[:80])
+        raise DataError(
+            "the note on decimals is damaged",
+            where=where,
+            value=text[:80],
+            remedy="Write the file again.",
+        )
     return decimals

@@ -101,7 +101,10 @@ def named_layout(names: Sequence[str], where: str) -> Layout:
             missing.append(role)
         elif plain.count(found) > 1:
             raise DataError(
-                "each column may be named once", where=f"{where}, column {role}", value=found
+                "each column may be named once",
+                where=f"{where}, column {role}",
+                value=found,
+                remedy="Rename the one that is not meant.",
             )
         else:
             positions.append(plain.index(found))
@@ -226,7 +229,10 @@ def check_width(width: int, where: str) -> None:
     """Refuse files with more columns than bars can need."""
     if width > MAX_COLUMNS:
         raise DataError(
-            f"a file of bars may have at most {MAX_COLUMNS} columns", where=where, value=width
+            f"a file of bars may have at most {MAX_COLUMNS} columns",
+            where=where,
+            value=width,
+            remedy="Write the six columns of bars into a file of their own.",
         )
 
 

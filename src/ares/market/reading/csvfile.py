@@ -91,7 +91,7 @@ def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterato
             table = reader.read(layout)
             yield table.noted(note) if note else table
     if reader is None:
-        raise DataError("the file is empty", where=where)
+        raise DataError("the file is empty", where=where, remedy="Fetch it again.")
 
 
 def _streamed_layout(path: Path, reader: _Reader) -> Layout:
@@ -119,7 +119,10 @@ def _opened(
         cells = next(csv.reader([first], delimiter=delimiter), [])
     except csv.Error as error:
         raise DataError(
-            f"the text is no CSV: {error}", where=f"{where}, row 1", value=first[:40]
+            f"the text is no CSV: {error}",
+            where=f"{where}, row 1",
+            value=first[:40],
+            remedy="Write it as text with commas, a row per bar.",
         ) from None
     check_width(len(cells), where)
     headed = _looks_like_header(cells, columns, where)

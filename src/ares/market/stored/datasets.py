@@ -148,18 +148,23 @@ def import_files(
         again = FileRows(rows.files, columns=columns)  # without progress
         new, seam = _appended(folder, old, (rows, again), rules, record_key)
         changed = new.identity != old.identity
-        if changed and new.calendar != old.calendar:
-            _log.warning(
-                "the calendar of the dataset was %s and is %s now, as %s: gaps are counted by it, and"
-                " metrics have its days per year; `ares import ... --calendar '%s'` takes it back",
-                *(old.calendar, new.calendar, "declared" if rules.calendar else "all bars show"),
-                old.calendar,
-            )
         if changed:
+            _warn_of_calendar(old, new, declared=rules.calendar is not None)
             write_manifest(folder, new)
     dropped = 0 if rules.bad_prints == "keep" else seam.bad_prints
     found = (new.imports[-1].quality, folder, seam.conflicts, dropped)
     return ImportResult(old.rows, new.rows, changed, *found)
+
+
+def _warn_of_calendar(old: Manifest, new: Manifest, *, declared: bool) -> None:
+    """Say so where a dataset gets another calendar: it shapes results though no bar changes."""
+    if new.calendar != old.calendar:
+        _log.warning(
+            "the calendar of the dataset was %s and is %s now, as %s: gaps are counted by it, and"
+            " metrics have its days per year; `ares import ... --calendar '%s'` takes it back",
+            *(old.calendar, new.calendar, "declared" if declared else "all bars show"),
+            old.calendar,
+        )
 
 
 def _appended(
