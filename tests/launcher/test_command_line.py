@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from command_line import call_here
+
 if TYPE_CHECKING:
     from command_line import Ares
 
@@ -38,6 +40,14 @@ def test_every_command_is_listed_and_explains_itself(ares: Ares) -> None:
         assert f"  {command} " in listed.out
         assert ares(command, "--help").code == 0
     assert ares("--version").out.startswith("ares ")
+
+
+@pytest.mark.parametrize("group", ["", "data", "runs", "cache", "config"])
+def test_no_line_of_a_list_of_commands_is_cut_in_eighty_columns(tmp_path: Path, group: str) -> None:
+    given = (group, "--help") if group else ("--help",)
+    lines = call_here(tmp_path, *given, COLUMNS="80").out.split("Commands:")[1].splitlines()
+    assert len(lines) > 3
+    assert not [line for line in lines if line.endswith("...") or len(line) > 80]
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def precompute(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Compute the features of a market ahead: `ares train` with the same options finds them.
+    """Compute the features of a market ahead of `ares train`.
 
-    They are kept in the workspace by the content of bars, configuration and code; results are the
+    With the same options it finds them. They are kept in the workspace by the content of bars, configuration and code; results are the
     same bit for bit. With --strategy, `ares optimize` finds the strategy's slow columns.
     """
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)

@@ -74,7 +74,10 @@ def backtest(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Run one backtest on all bars given, at the costs and at twice the costs."""
+    """Run one backtest on all bars given.
+
+    At the costs and at twice the costs.
+    """
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     costs = {"costs.fee": fee, "costs.slippage": slippage, "search.fill": fill}
     with prints_aside(as_json=as_json), stage("Starting", quiet=as_json):
