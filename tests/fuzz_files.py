@@ -32,8 +32,9 @@ import pyarrow.parquet as pq
 import naive_files
 from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.errors import AresError
-from ares.market.files import check_file, load_bars
+from ares.market.files import load_bars
 from ares.market.stored.datasets import import_files, load_dataset
+from ares.market.streaming import report_files
 from ares.store.workspace import Workspace
 
 MARKET = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m"}
@@ -344,7 +345,7 @@ def run(path, kind, declared, draw):
     """Outcome of one file: "equal", "refused" or "unknown"; raises AssertionError otherwise."""
     how = {"columns": declared, **MARKET}
     bars = refused(lambda: load_bars(path, bad_prints="keep", **how))
-    report = refused(lambda: check_file(path, timeframe="1m", columns=declared))
+    report = refused(lambda: report_files(path, timeframe="1m", columns=declared))
     size = draw.choice([1, 7, 10_000])
     chunks = refused(lambda: list(StreamingDataProcessor(size, columns=declared).iter_chunks(path)))
     workspace = Workspace(path.parent / "home")

@@ -22,8 +22,9 @@ import pyarrow.parquet  # noqa: F401
 
 from ares.backtest.streaming import StreamingDataProcessor
 from ares.core.errors import AresError
-from ares.market.files import check_file, load_bars
+from ares.market.files import load_bars
 from ares.market.stored.datasets import import_files
+from ares.market.streaming import report_files
 from ares.store.workspace import Workspace
 
 MARKET = {"symbol": "BTCUSD", "exchange": "bitfinex", "timeframe": "1m"}
@@ -42,7 +43,7 @@ def streamed(path):
 
 READERS = {
     "load": lambda path: load_bars(path, **MARKET),
-    "check": lambda path: check_file(path, timeframe="1m"),
+    "check": lambda path: report_files(path, timeframe="1m"),
     "stream": streamed,
     "import": imported,
 }

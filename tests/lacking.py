@@ -120,8 +120,8 @@ def _main(folder: Path) -> None:
     from ares.backtest.strategies import SmaCross
     from ares.core.errors import InputError
     from ares.core.identity import fingerprint
-    from ares.market.files import check_file
     from ares.market.sources import sample
+    from ares.market.streaming import report_files
     from ares.store.codecs import content_digest, encode
     from ares.store.tables import table_engine, table_fallbacks
 
@@ -147,7 +147,7 @@ def _main(folder: Path) -> None:
         manager.load_from_parquet(folder / "out" / "odd.parquet"), odd, check_exact=True
     )
     chunks = ares.StreamingDataProcessor(chunk_size=7).process_data_stream(folder / "bars.csv")
-    report = check_file(folder / "faulty.csv", timeframe="1d").to_dict()
+    report = report_files(folder / "faulty.csv", timeframe="1d").to_dict()
     answers = {
         "engine": table_engine(),
         "fallbacks": table_fallbacks(),

@@ -61,3 +61,29 @@ def test_only_the_launcher_prints() -> None:
 def test_test_modules_have_names_of_their_own() -> None:
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names))
+
+
+USERS_MEET = ("market/reading", "market/exchange", "market/stored", "market/timerange.py",
+              "market/calendars.py", "market/files.py", "core/settings.py", "store/workspace.py")  # fmt: skip
+
+
+def test_errors_that_a_person_meets_say_what_to_do() -> None:
+    """Of files, exchanges, datasets and configurations; a list of choices is a remedy, too."""
+    found = 0
+    for path in SOURCES:
+        if not str(path.relative_to(ROOT / "src" / "ares")).startswith(USERS_MEET):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = (
+                node.func.id
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                else ""
+            )
+            if named not in {"DataError", "ConfigError", "InputError"}:
+                continue
+            assert isinstance(node, ast.Call)
+            found += 1
+            rule = ast.unparse(node.args[0])
+            remedy = "remedy" in {keyword.arg for keyword in node.keywords}
+            assert remedy or "must be one of" in rule, f"{path}:{node.lineno} {rule}"
+    assert found > 100

@@ -16,7 +16,7 @@ from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.pipeline import steps
 from ares.pipeline.footprint import admission, admit_all, preload
-from ares.pipeline.program import recipe_of, refit
+from ares.pipeline.program import recipe_of, refit, refuse_few_bars
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
@@ -185,6 +185,8 @@ class EnhancedTrainingManager:
         recipe = recipe_of(config, self.get_optimized_manager().costs_for(data.bars.calendar))
         if not runner.records[0].cached:  # what is kept already needs no memory
             admit_all(session.memory, data, recipe)
+        if self._until is None:  # who stops earlier never comes to the windows
+            refuse_few_bars(data.bars, recipe, config.walk_forward)
         trained = refit(runner, data.bars, recipe, session.tools)  # 2 to 12
         walk = run(
             steps.validate_walk_forward,

@@ -86,6 +86,24 @@ def test_what_was_wrong_with_the_data_is_said(ares: Ares, tmp_path: Path) -> Non
     assert "In the data: 1 gaps, 50 missing bars, 1 bad prints dropped" in done.out
 
 
+def test_of_a_part_of_the_data_its_own_gaps_are_said(ares_here: Ares, tmp_path: Path) -> None:
+    """The note was on the whole data set, whatever --timerange asked for."""
+    rows = bars(2880)
+    rows[300][1:5] = [9_000.0, 9_000.0, 9_000.0, 9_000.0]
+    csv = write_bars(tmp_path / "bars.csv", rows[:100] + rows[150:2000] + rows[2007:])
+    asked = ("backtest", "--data", csv, *CROSS, "--timerange")
+    second = ares_here(*asked, "20200102-").out
+    assert "In the time range: 1 gaps, 7 missing bars." in second
+    whole = (
+        "In all data as read, the time range and 1,389 other bars: 2 gaps, 57 missing bars, 1 bad"
+    )
+    assert whole in second
+    assert "In the data:" not in second
+    first = ares_here(*asked, "-20200102").out
+    assert "In the time range: 2 gaps, 51 missing bars." in first  # the bad print is gone
+    assert "In the data: 2 gaps, 57 missing bars" in ares_here(*asked, "20200101-").out
+
+
 def test_help_names_every_built_in_strategy(ares: Ares) -> None:
     named = [name.strip() for name in NAMED.split(",")]
     assert [load_strategy(name).name for name in named] == list(BUILT_IN)

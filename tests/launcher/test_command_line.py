@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from command_line import call_here
+
 if TYPE_CHECKING:
     from command_line import Ares
 
@@ -38,6 +40,44 @@ def test_every_command_is_listed_and_explains_itself(ares: Ares) -> None:
         assert f"  {command} " in listed.out
         assert ares(command, "--help").code == 0
     assert ares("--version").out.startswith("ares ")
+
+
+@pytest.mark.parametrize("group", ["", "data", "runs", "cache", "config"])
+def test_no_line_of_a_list_of_commands_is_cut_in_eighty_columns(tmp_path: Path, group: str) -> None:
+    given = (group, "--help") if group else ("--help",)
+    lines = call_here(tmp_path, *given, COLUMNS="80").out.split("Commands:")[1].splitlines()
+    assert len(lines) > 3
+    assert not [line for line in lines if line.endswith("...") or len(line) > 80]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "--bogus"), "No such option: --bogus"),
+        (("train", "--until", "99"), "--until"),
+        (("train", "--until"), "--until"),
+        (("nonsense",), "nonsense"),
+        (("data", "resample"), "--symbol"),
+        (("data", "list", "more"), "more"),
+        (("data",), ""),
+    ],
+)
+def test_a_usage_error_is_a_json_object_where_that_was_asked_for(
+    ares: Ares, arguments: tuple[str, ...], said: str
+) -> None:
+    done = ares(*arguments, "--json")
+    assert done.code == 2
+    error = done.json["error"]
+    assert (error["type"], error["exit_code"]) == ("UsageError", 2)
+    assert said in error["message"]
+    assert not done.err
+
+
+def test_help_and_success_are_what_they_were_beside_json(ares: Ares) -> None:
+    assert ares("train", "--help", "--json").out.startswith("Usage: ares train")
+    done = ares("data", "list", "--json")
+    assert (done.code, done.json) == (0, {"datasets": []})
+    assert ares("train", "--set", "nonsense=1", "--json").json["error"]["exit_code"] == 2
 
 
 def test_usage_errors_exit_with_two(ares: Ares) -> None:

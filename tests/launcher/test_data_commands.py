@@ -190,3 +190,21 @@ def test_a_resampling_that_gives_nothing_says_what_to_do(ares_here: Ares, minute
     assert "a whole interval of 1w; got '2,880 bars of 1m'. Choose a shorter" in short.err
     same = ares_here("data", "resample", *MARKET, "--to", "1m")
     assert "There is nothing to resample" in same.err
+
+
+def test_a_resampling_after_a_repair_says_that_bars_are_gone(
+    ares_here: Ares, tmp_path: Path
+) -> None:
+    """It said "0 dropped" while the days of a damaged year vanished."""
+    rows = [[row[0] - 86_400_000, *row[1:]] for row in bars(3 * 1440)]  # from 2019-12-31 on
+    years = write_bars(tmp_path / "two.csv", rows)
+    assert ares_here("import", years, *MARKET).code == 0
+    first = ares_here("data", "resample", *MARKET, "--to", "1d")
+    assert "0 bars before, 3 now in " in first.out
+    (part,) = (tmp_path / "home" / "data" / "local").glob("*/1m/2020-*.parquet")
+    part.write_bytes(b"")
+    assert ares_here("data", "repair", *MARKET).code == 0
+    again = ares_here("data", "resample", *MARKET, "--to", "1d")
+    assert "3 bars before, 1 now in " in again.out
+    assert "dropped" not in again.out
+    assert "Nothing new; 1 bars" in ares_here("data", "resample", *MARKET, "--to", "1d").out

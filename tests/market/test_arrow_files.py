@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ares.core.errors import AresError, DataError
 from ares.market.files import load_bars, read_raw
+from ares.market.stored.rows import raw_chunks
 
 MARKET = {"symbol": "ADA/BTC", "exchange": "binance", "timeframe": "5m"}
 START = 1_600_000_200
@@ -91,6 +92,31 @@ def test_times_in_the_index_and_declared_orders(tmp_path):
         load_bars(renamed, **MARKET)
     with pytest.raises(DataError, match="7 columns are declared"):
         load_bars(renamed, columns=declared + ",spare", **MARKET)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather"])
+@given(order=st.permutations(["open", "high", "low", "close", "volume"]), spare=st.integers(0, 6))
+def test_a_declaration_that_contradicts_the_names_of_a_file_is_refused(
+    tmp_path_factory, kind, order, spare
+):
+    """High and low in each other's place were read without a word where no row betrayed it."""
+    df = frame()
+    df.insert(spare, "spare", 1.0)
+    path = tmp_path_factory.mktemp("named") / f"a.{kind}"
+    getattr(df, f"to_{kind}")(path)
+    declared = ["timestamp", *order]
+    declared.insert(spare, "whatever")
+    names = [name for name in df.columns if name != "spare"]
+    assert names == ["timestamp", "open", "high", "low", "close", "volume"]
+    if ["timestamp", *order] == names:
+        assert load_bars(path, columns=declared, **MARKET) == load_bars(path, **MARKET)
+        return
+    first = next(a for a, b in zip(names[1:], order, strict=True) if a != b)
+    with pytest.raises(DataError, match=f"a column of {first}, which is declared as") as caught:
+        load_bars(path, columns=declared, **MARKET)
+    assert "Leave --columns away" in str(caught.value)
+    with pytest.raises(DataError, match="which is declared as"):
+        list(raw_chunks(path, columns=tuple(declared)))
 
 
 BAD_COLUMNS = {

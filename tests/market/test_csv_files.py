@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ares.core.errors import AresError, ConfigError, DataError
-from ares.market.files import check_file, load_bars, read_raw
+from ares.market.files import load_bars, read_raw
 from ares.market.reading.csvfile import stream_csv
+from ares.market.streaming import report_files
 
 BITFINEX = "timestamp,open,close,high,low,volume"
 HEADER = "timestamp,open,high,low,close,volume"
@@ -290,7 +291,7 @@ def test_a_folder_means_the_files_of_bars_in_it(tmp_path):
 
 def test_a_check_counts_what_loading_refuses(tmp_path):
     text = changed(3, 1, "abc") + text_of([ROWS[0]], header="")
-    report = check_file(written(tmp_path, text), timeframe="1m")
+    report = report_files(written(tmp_path, text), timeframe="1m")
     assert (report.rows, report.impossible, report.duplicates) == (7, 1, 1)
 
 
@@ -434,7 +435,7 @@ def test_a_line_without_end_is_refused_before_the_rest_is_read(tmp_path):
 
 def test_a_report_finds_the_timeframe_and_names_the_files_where_it_cannot(tmp_path):
     path = written(tmp_path, text_of())
-    assert check_file(path) == check_file(path, timeframe="1m")
+    assert report_files(path) == report_files(path, timeframe="1m")
     one = written(tmp_path, text_of(ROWS[:1]), "one row.csv")
     with pytest.raises(DataError, match=r"^\S*/one row.csv: a timeframe is only seen"):
-        check_file([one])
+        report_files([one])

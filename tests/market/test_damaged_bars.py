@@ -10,6 +10,7 @@ from ares.market.files import load_bars
 from ares.market.stored import copies
 from ares.market.stored.copies import load_files
 from ares.market.stored.datasets import import_files, list_datasets, load_dataset, repair_dataset
+from ares.market.stored.derived import resample_dataset
 from ares.market.stored.partitions import MANIFEST
 from ares.store.store import MISS, Store
 from ares.store.workspace import Workspace
@@ -82,6 +83,30 @@ def test_a_missing_part_is_an_error_that_names_the_repair(tmp_path, source):
     next(folder.glob("2021-*")).unlink()
     with pytest.raises(ArtifactError, match="ares data repair"):
         load_dataset(workspace, *NAMES)
+
+
+@pytest.mark.parametrize("damage", ["a byte in the middle flipped", "of its size, all zeros"])
+@pytest.mark.parametrize("victim", ["2020-", "2021-", "gaps-"])
+def test_nothing_new_is_only_said_of_files_that_have_their_digests(
+    tmp_path, source, victim, damage
+):
+    """Size and name are right, and so is the digest of the source: the bytes are not."""
+    workspace = Workspace(tmp_path / "home")
+    fine = import_files(workspace, source, **MARKET).path
+    coarse = resample_dataset(workspace, *NAMES, "5m").path
+    whole = {path: path.read_bytes() for folder in (fine, coarse) for path in content(folder)}
+    for folder in (coarse, fine):
+        path = next(p for p in content(folder) if p.name.startswith(victim))
+        path.write_bytes(DAMAGES[damage](whole[path]))
+    if victim == "gaps-":  # they follow from the bars
+        assert not import_files(workspace, source, **MARKET).changed
+    else:
+        with pytest.raises(ArtifactError, match="ares data repair") as caught:
+            import_files(workspace, source, **MARKET)
+        assert str(path) in str(caught.value)
+        path.write_bytes(whole[path])
+    assert not resample_dataset(workspace, *NAMES, "5m").changed  # it is made again from the finer
+    assert {path: path.read_bytes() for path in whole} == whole
 
 
 def test_a_part_under_the_name_of_another_is_refused(tmp_path, source):

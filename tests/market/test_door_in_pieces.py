@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ares.core.errors import AresError
 from ares.market.bars import check_bars
 from ares.market.calendars import ZONES, Calendar
-from ares.market.checking import tallies
+from ares.market.checking import faults, tallies
 from ares.market.checking.door import Door, DoorRules, clean
 from ares.market.checking.spacing import OvernightMoves
 from ares.market.checking.tallies import Distances
@@ -288,6 +288,34 @@ def test_a_time_with_too_many_rows_is_refused_before_they_are_read_together(tmp_
                 continue
             with pytest.raises(AresError, match="one time may have 20 rows; got '21 of 1970"):
                 list(pieces.spooled(chunks, tmp_path))
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=12),
+    size=st.integers(1, 60),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_one_time_has_as_many_rows_at_once_as_in_pieces(tmp_path_factory, counts, size, seed):
+    """The cap on rows of one time is one rule, with one message, wherever rows come in."""
+    times = np.repeat(np.arange(len(counts), dtype=np.int64) * 60 * 10**9, counts)
+    times = np.random.default_rng(seed).permutation(times)
+    raw = RawBars(times, *(np.ones(len(times)) for _ in COLUMNS[1:]), files=("bars",))
+    folder = tmp_path_factory.mktemp("spool")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "MOST_ROWS", 4)
+        patch.setattr(pieces, "MOST_REPEATS", 20)
+        patch.setattr(faults, "MOST_REPEATS", 20)
+        whole = outcome(lambda: at_once(raw, rules_of("1m")))
+        found = outcome(lambda: in_files(folder, MemoryRows(raw, size), rules_of("1m")))
+    assert found == whole
+    over = [k for k, count in enumerate(counts) if count > 20]
+    if over:
+        expected = (
+            f"one time may have 20 rows; got '{counts[over[0]]} of 1970-01-01T00:{over[0]:02}"
+        )
+        assert expected in whole
+    else:
+        assert whole[3].duplicates == len(raw) - len(counts)
 
 
 def test_overnight_moves_of_every_inferred_calendar_are_those_of_the_declared_one():

@@ -220,6 +220,24 @@ def test_dumps_in_milli_and_microseconds_join_without_a_seam(tmp_path: Path, hea
     np.testing.assert_array_equal(stored(tmp_path), bars)
 
 
+def test_dumps_are_asked_for_the_months_of_the_time_range_only(tmp_path: Path) -> None:
+    """To learn the server's time, one month is as good as another: not 2017 where 2021 is wanted."""
+    bars = synthetic_bars(120 * 24, 1_609_459_200_000, step=60 * MINUTE)  # 2021-01-01 for 120 days
+    with Exchange({("BTCUSDT", "1h"): bars}, now=1_609_459_200_000 + 120 * DAY + 5) as server:
+        given = {"source": "dumps", "market": market(server, timeframe="1h")}
+        fetch(tmp_path, server, timerange="20210215-20210401", **given)
+        asked = counted(server.requests)
+        assert set(asked) == {
+            f"BTCUSDT-1h-2021-{month}.zip{end}"
+            for month in ("02", "03")
+            for end in ("", ".CHECKSUM")
+        }
+        server.requests.clear()
+        fetch(tmp_path, server, timerange=None, **given)
+    asked = sorted(counted(server.requests))
+    assert asked[0].startswith("BTCUSDT-1h-2021-03")
+
+
 def test_months_are_taken_where_they_exist_and_days_for_the_rest(tmp_path: Path) -> None:
     bars = synthetic_bars(70 * 24, 1_609_459_200_000, step=60 * MINUTE)  # 2021-01-01 for 70 days
     with Exchange({("BTCUSDT", "1h"): bars}, now=1_609_459_200_000 + 70 * DAY + 5) as server:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ares.core.errors import ConfigError, DataError
+from ares.core.errors import ArtifactError, ConfigError, DataError
 from ares.market.exchange import refetch
-from ares.market.exchange.download import load
+from ares.market.exchange.download import LoadResult, load
 from ares.market.exchange.refetch import RepairResult, repair
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import Market
@@ -77,6 +77,32 @@ def test_damaged_parts_are_fetched_again(
     assert (again.removed, again.source, again.changed) == ((), None, False)
     assert not server.requests
     assert parts(folder) == whole
+
+
+@pytest.mark.parametrize("timerange", [None, "20201201-"])
+@pytest.mark.parametrize("victim", ["2020-", "2021-", "gaps-"])
+def test_a_load_beside_a_damaged_file_says_so_and_a_repair_mends_it(
+    tmp_path: Path, server: Exchange, victim: str, timerange: str | None
+) -> None:
+    """Also where it would fetch nothing new, and so would need no byte of that file."""
+    folder = fill(tmp_path, server)
+    whole = parts(folder)
+    (path,) = folder.glob(f"{victim}*.parquet")
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    path.write_bytes(flipped)
+
+    def again() -> LoadResult:
+        return load(
+            Workspace(tmp_path), Market(*NAMES, server.url), timerange=timerange, retry=QUICK
+        )
+
+    with pytest.raises(ArtifactError, match="`ares data repair`") as caught:
+        again()
+    assert path.name in str(caught.value)
+    mend(tmp_path, server)
+    assert parts(folder) == whole
+    assert not again().changed
 
 
 def test_a_repair_that_dies_before_it_fetched_goes_on(

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ares.core.errors import DataError, InputError
-from ares.market.files import check_file, load_bars
+from ares.market.files import load_bars
 from ares.market.stored.datasets import import_files, load_dataset
+from ares.market.streaming import report_files
 from ares.store import safe_name
 from ares.store.workspace import Workspace
 
@@ -47,7 +48,7 @@ def test_spare_columns_of_a_file_are_kept_nowhere(tmp_path, text):
     workspace = Workspace(tmp_path / "home")
     folder = import_files(workspace, path, **MARKET).path
     assert len(load_dataset(workspace, *NAMES)) == 6
-    assert text not in "\n".join(check_file(path).lines())
+    assert text not in "\n".join(report_files(path).lines())
     assert text not in (folder / "manifest.json").read_text()
     for part in folder.glob("[12]*.parquet"):
         assert pq.read_schema(part).names == HEADER.split(",")
@@ -80,10 +81,10 @@ def test_an_error_or_a_report_shows_hostile_text_escaped_on_one_line(tmp_path, t
     assert clear(caught.value)
     if place in {"header", "parquet"}:
         with pytest.raises(DataError) as caught:
-            check_file(path, timeframe="1m")
+            report_files(path, timeframe="1m")
         assert clear(caught.value)
     else:
-        report = check_file(path, timeframe="1m")
+        report = report_files(path, timeframe="1m")
         assert report.impossible == 1
         assert "\x1b" not in "\n".join(report.lines())
     assert "\x1b" not in caplog.text

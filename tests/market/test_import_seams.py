@@ -100,6 +100,44 @@ def test_bad_prints_of_an_append_are_refused_where_that_was_asked_for(tmp_path, 
     assert import_files(workspace, good, options={"bad_prints": "error"}, **MARKET).after == 100
 
 
+@settings(max_examples=25)
+@given(
+    bad=st.integers(0, 39),
+    several=st.booleans(),
+    again=st.booleans(),
+    seed=st.none() | st.integers(0, 2**32 - 1),
+)
+def test_a_refused_append_names_the_file_and_the_row(tmp_path_factory, bad, several, again, seed):
+    """The row as a person finds it, in whatever order it stands and however many files there are."""
+    folder = tmp_path_factory.mktemp("append")
+    workspace = Workspace(folder / "home")
+    import_files(workspace, price_file(folder / "a.csv", [100.0] * 50), **MARKET)
+    prices = [100.0] * 40
+    prices[bad] = 3.0
+    lines = [f"{YEAR_END + 60 * (m + 50)},{p},{p},{p},{p},1\n" for m, p in enumerate(prices)]
+    if again:  # an equal row before it: of those the last one is taken
+        lines.insert(0, lines[bad].replace("3.0", "100.0"))
+    if seed is not None and not again:
+        np.random.default_rng(seed).shuffle(lines)
+    halves = [lines[:25], lines[25:]] if several else [lines]
+    files = []
+    for number, half in enumerate(halves):
+        files.append(folder / f"more{number}.csv")
+        files[-1].write_text(HEADER + "".join(half))
+    with pytest.raises(DataError) as caught:
+        import_files(workspace, files, options={"bad_prints": "error"}, **MARKET)
+    (place,) = (
+        f"{file}, row {row}, column"
+        for file in files
+        for row, line in enumerate(file.read_text().splitlines(), start=1)
+        if ",3.0," in line
+    )
+    assert str(caught.value).startswith(place)
+    dropped = import_files(workspace, files, **MARKET).quality
+    (found,) = (f for f in dropped.findings if f.kind == "bad_prints")
+    assert place.replace(f"{folder}/", "") in found.examples[0]
+
+
 def test_a_level_that_stays_is_that_of_both_files_at_once(tmp_path, workspace):
     """A real move beyond the factor is dropped for six hours, however the rows arrive."""
     prices = [100.0] * 300 + [300.0] * 600
@@ -137,6 +175,24 @@ def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path, workspa
     with pytest.raises(StoreError, match="a manifest may have"):
         import_files(workspace, more, **MARKET)
     assert load_dataset(workspace, *NAMES) == before
+
+
+def test_another_calendar_of_a_dataset_is_said(tmp_path, workspace, caplog):
+    """It changes gaps and the days of a year of every result, though no bar changes."""
+    file = price_file(tmp_path / "a.csv", [100.0] * 90)
+    import_files(workspace, file, options={"calendar": "24/7"}, **MARKET)
+    more = price_file(tmp_path / "b.csv", [100.0] * 9, start=90)
+    import_files(workspace, more, **MARKET)  # says nothing of a calendar: the declared one stays
+    assert not caplog.records
+    result = import_files(workspace, more, options={"calendar": "24/5"}, **MARKET)
+    assert (result.before, result.after, result.changed) == (99, 99, True)
+    (record,) = caplog.records
+    assert "calendar of the dataset was 24/7 and is 24/5 now, as declared" in record.getMessage()
+    assert load_dataset(workspace, *NAMES).calendar == "24/5"
+    caplog.clear()
+    import_files(workspace, more, options={"calendar": "24/7"}, **MARKET)
+    assert "was 24/5 and is 24/7 now" in caplog.records[0].getMessage()
+    assert load_dataset(workspace, *NAMES).calendar == "24/7"
 
 
 @pytest.mark.parametrize("fault", ["schema", "oversize", "unreadable"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOpti
 from ares.learn.feature_memo import keep_features
 from ares.learn.features import compute_features, feature_names
 from ares.learn.track import tactician_track
+from ares.pipeline import footprint
 from ares.pipeline.precompute import precompute
 from ares.store import memo
 from ares.store.memo import remembering
@@ -184,7 +186,7 @@ def test_a_prepared_training_run_finds_its_steps_and_features_and_has_the_same_b
 
 
 def test_the_command_says_what_was_made_and_a_search_finds_it(tmp_path, sample_bars):
-    csv = small_runs.write_csv(sample_bars[-700:], tmp_path / "bars.csv")
+    csv = small_runs.write_csv(sample_bars[-900:], tmp_path / "bars.csv")
     given = ("--data", csv, *NAMED)
     plain = call_here(
         tmp_path, "optimize", "--strategy", "bollinger_reversion", *given, "--trials", 20,
@@ -192,7 +194,7 @@ def test_the_command_says_what_was_made_and_a_search_finds_it(tmp_path, sample_b
     )  # fmt: skip
     first = call_here(tmp_path, "precompute", "--strategy", "bollinger_reversion", *given, "--json")
     assert first.code == 0, first.err
-    assert (first.json["columns"], first.json["column_bytes"]) == (96, 96 * 8 * 560)
+    assert (first.json["columns"], first.json["column_bytes"]) == (96, 96 * 8 * 720)
     assert first.json["made"] > 96
     assert first.json["added_bytes"] == first.json["store_bytes"] > first.json["column_bytes"]
     second = call_here(tmp_path, "precompute", "--strategy", "bollinger_reversion", *given)
@@ -215,3 +217,41 @@ def test_without_a_cache_there_is_nothing_to_precompute_into(tmp_path):
     done = call_here(tmp_path, "precompute", *off)
     assert done.code == 2
     assert "caching.enabled" in done.err
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "rule"),
+    [
+        (200, (), "the regime model needs 100 bars of 1d before the first chunk"),
+        (420, (), "the regime model needs 100 bars of 1d before the first chunk"),  # of a window
+        (700, ("--memory", "10MiB"), "the process alone takes"),
+    ],
+)
+def test_what_training_refuses_before_it_begins_is_refused_with_the_same_words(
+    tmp_path, sample_bars, n, options, rule
+):
+    csv = small_runs.write_csv(sample_bars[-n:], tmp_path / "bars.csv")
+    words = []
+    for command in ("precompute", "train"):
+        home = tmp_path / command
+        done = call_here(tmp_path, command, "--data", csv, *NAMED, *options, "--json", home=home)
+        assert done.code == 2
+        words.append(done.json["error"]["message"])
+        objects = [p for p in (home / ".ares").rglob("objects/*/*") if p.is_file()]
+        assert len(objects) <= 1  # step 1, which has to read the bars to count them
+    assert rule in words[0]
+    numbers = r"\d+ ?MiB"  # what is in use differs from moment to moment
+    assert re.sub(numbers, "", words[0]) == re.sub(numbers, "", words[1])
+
+
+def test_a_step_that_cannot_fit_is_refused_before_features_are_made(
+    tmp_path, sample_bars, monkeypatch
+):
+    monkeypatch.setattr(footprint, "ROW_BYTES", {**footprint.ROW_BYTES, 12: 10**9})
+    csv = small_runs.write_csv(sample_bars[-700:], tmp_path / "bars.csv")
+    done = call_here(tmp_path, "precompute", "--data", csv, *NAMED)
+    assert done.code == 2
+    assert "step 12" in done.err
+    assert "--memory" in done.err
+    stored = tmp_path / "home" / ".ares" / "store"
+    assert len([path for path in stored.rglob("objects/*/*") if path.is_file()]) == 1  # step 1

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from ares.core.errors import ArtifactError, InputError
+from ares.learn import regimes as learnt
 from ares.report.page import render_run
 from ares.store.runs import write_manifest
 from report_cases import DAYS, VERDICT, Elements, steps, write_info, write_run
@@ -306,6 +307,28 @@ def test_bars_without_a_regime_have_a_row_of_their_own(folder: Path, elements: E
     unknown = int(pd.read_parquet(folder / "oos.parquet")["regime"].isna().sum())
     assert unknown > 0
     assert re.search(rf"not known yet\s*{unknown}\b", elements.text)
+
+
+@pytest.mark.parametrize("names", [learnt.VOLATILITIES, learnt.DIRECTIONS, ("one", "two", "three")])
+def test_names_of_regimes_are_explained_and_stand_in_their_order(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """By the names that the model gives, which the page does not import."""
+    page = Elements(render_run(write_run(tmp_path / "run", regimes=names))).text
+    assert ("say how much prices move, not which way" in page) == (names == learnt.VOLATILITIES)
+    assert ("ordered by mean return" in page) == (names == learnt.DIRECTIONS)
+    assert "names its regimes by return (bear, sideways, bull) or" in page
+    rows = page.split("Decisions by regime", 1)[1].split("By the model of each window")[0]
+    places = [re.search(rf"\b{name}\s*\d", rows) for name in names]
+    starts = [found.start() for found in places if found]
+    assert len(starts) == 3
+    if names != ("one", "two", "three"):
+        assert starts == sorted(starts)
+
+
+def test_the_two_drawdowns_of_a_page_are_told_apart(elements: Elements) -> None:
+    assert "By the last close of each day." in elements.text
+    assert "Drawdowns in this card are of days" in elements.text
 
 
 def test_no_score_at_all_is_drawn_without_a_range(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ Importing this package imports nothing heavy: `ares --help` answers at once.
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import typer
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -14,5 +17,25 @@ def main(argv: list[str] | None = None) -> NoReturn:
     from ares.ares_launcher.app import build_app
 
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if "--json" in arguments:
+        raise SystemExit(_answer_in_json(build_app(), arguments))
     build_app()(args=arguments, prog_name="ares")
     raise SystemExit(0)
+
+
+def _answer_in_json(app: typer.Typer, arguments: list[str]) -> int:
+    """Run a command that answers with one JSON object, also where it was called wrongly."""
+    import typer
+
+    try:
+        return app(args=arguments, prog_name="ares", standalone_mode=False) or 0
+    except typer.Abort:
+        return 1
+    except typer.TyperException as error:
+        from ares.ares_launcher.output import emit
+
+        said = (
+            f"{error.format_message()} `ares --help` and `ares COMMAND --help` say what there is."
+        )
+        emit({"error": {"type": "UsageError", "message": said, "exit_code": error.exit_code}})
+        return error.exit_code

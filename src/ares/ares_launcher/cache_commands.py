@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def cache_stats(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False) -> None:
-    """Count what is kept: results of searches, results of pipeline steps."""
+    """Count what is kept of searches and of pipeline steps."""
     workspace, store = _workspace(home)
     found = {"searches": _search_stats(workspace), "steps": _step_stats(store)}
     if as_json:
@@ -80,8 +80,9 @@ def cache_verify(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Check every digest, and compute a random sample of a search's results again.
+    """Check digests, and compute a sample of results again.
 
+    Every digest is checked, and a random sample of a search's results is computed again.
     Strategy and market are given as to `ares optimize`: results of other searches, other code or
     another machine cannot be computed again here and are counted only. What is wrong leaves the
     cache. Exit code 1 where something was.
@@ -119,9 +120,9 @@ def cache_gc(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Remove what nobody needs, then the oldest until --max-size is kept.
+    """Remove what nobody needs, then the oldest.
 
-    Results of steps that a finished run names stay.
+    Until --max-size is kept. Results of steps that a finished run names stay.
     """
     from ares.store.runs import list_runs
 

@@ -45,7 +45,7 @@ def config_init(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Write a configuration file with every key, its default and its meaning."""
+    """Write a configuration file with every key explained."""
     from ares.ares_launcher.config_file import template
     from ares.core.errors import ConfigError
     from ares.core.settings import load_settings
@@ -84,14 +84,17 @@ def config_show(
 
 
 def config_schema(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
-    """Print the JSON schema of the configuration: every key with its range and default."""
+    """Print the JSON schema of the configuration."""
     from ares.core.config import Config
 
     emit(Config.model_json_schema())
 
 
 def doctor(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False) -> None:
-    """Check this machine: versions, folders, memory, processors, compiled kernels."""
+    """Check this machine and say what to do.
+
+    Versions, folders, memory, processors, compiled kernels.
+    """
     from ares.ares_launcher.doctor import examine
 
     checks = examine(home)

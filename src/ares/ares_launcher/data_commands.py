@@ -54,7 +54,10 @@ def data_check(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Report every fault of market data: gaps, duplicates, bad prints, impossible bars."""
+    """Report every fault of market data.
+
+    Gaps, duplicates, bad prints, impossible bars and more.
+    """
     from ares.market.streaming import report_files
 
     files = _all_paths(paths, data)
@@ -111,7 +114,10 @@ def data_resample(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Make the dataset of a coarser timeframe from a stored one; doing it again changes nothing."""
+    """Make the dataset of a coarser timeframe from a stored one.
+
+    Doing it again changes nothing.
+    """
     from ares.market.stored.derived import resample_dataset
     from ares.store.workspace import Workspace
 
@@ -123,7 +129,10 @@ def data_resample(
         return
     for line in result.quality.lines():
         say(line)
-    _say_change(result)
+    if result.changed:  # all bars were made anew, so they are not told apart into added and gone
+        say(f"{result.before:,} bars before, {result.after:,} now in {result.path}")
+    else:
+        say(f"Nothing new; {result.after:,} bars in {result.path}")
 
 
 def import_(
@@ -138,7 +147,10 @@ def import_(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Bring files into the dataset store, checked and joined with what is there."""
+    """Bring files into the dataset store.
+
+    They are checked and joined with what is there.
+    """
     from ares.core.errors import DataError
     from ares.market.stored.datasets import import_files
     from ares.store.workspace import Workspace

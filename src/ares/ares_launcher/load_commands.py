@@ -48,9 +48,9 @@ def load(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Fetch bars from an exchange into the dataset store; again: what has come since.
+    """Fetch bars from an exchange; again: what has come since.
 
-    Interrupt it at any time: the same command goes on from where it stopped.
+    They go into the dataset store. Interrupt it at any time: the same command goes on from where it stopped.
     """
     from ares.core.errors import DataError
     from ares.market.exchange import download
@@ -83,7 +83,10 @@ def data_repair(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Take damaged files out of a dataset; one from an exchange gets them, and its gaps, again."""
+    """Take damaged files out of a dataset.
+
+    One from an exchange gets them, and its gaps, again.
+    """
     from ares.market.exchange.refetch import repair
     from ares.store.workspace import Workspace
 

@@ -164,20 +164,43 @@ def _plain(value: Any) -> Any:
 
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; columns whose cells are all numbers are right-aligned."""
+    """Print a table; columns whose cells are all numbers are right-aligned.
+
+    What is wider than the terminal is folded and never cut: first the words, the first column and
+    numbers only where there is no room for them in one piece.
+    """
     from rich.table import Table
 
     body = [[printable(str(cell)) for cell in row] for row in rows]
+    numeric = [bool(body) and all(_is_number(row[k]) for row in body) for k in range(len(header))]
+    whole = _in_one_piece(header, body, numeric, console().width)
     shown = Table(header_style="bold")
     for index, name in enumerate(header):
-        numeric = bool(body) and all(_is_number(row[index]) for row in body)
-        justify: Literal["left", "right"] = "right" if numeric else "left"
-        shown.add_column(name, justify=justify, overflow="fold", no_wrap=index == 0)
+        justify: Literal["left", "right"] = "right" if numeric[index] else "left"
+        shown.add_column(name, justify=justify, overflow="fold", no_wrap=index in whole)
     for row in body:
         shown.add_row(*(_escape(cell) for cell in row))
     if title:
         say(title)
     console().print(shown)
+
+
+def _in_one_piece(
+    header: Sequence[str], body: Sequence[Sequence[str]], numeric: Sequence[bool], width: int
+) -> set[int]:
+    """Columns that need not be folded: the first one and those of numbers, as far as they fit."""
+    from rich.cells import cell_len
+
+    least, frame = 6, 3
+    left = width - 1 - (least + frame) * len(header)
+    whole = set()
+    for k in sorted(range(len(header)), key=lambda k: k != 0):
+        longest = max(map(cell_len, (header[k], *(row[k] for row in body))))
+        more = max(longest - least, 0)
+        if (k == 0 or numeric[k]) and more <= left:
+            whole.add(k)
+            left -= more
+    return whole
 
 
 def say(text: str) -> None:

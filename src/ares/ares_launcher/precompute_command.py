@@ -42,13 +42,14 @@ def precompute(
     fee: Fee = None,
     slippage: Slippage = None,
     fill: Fill = None,
+    memory: opt.Memory = None,
     home: opt.Home = None,
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Compute the features of a market ahead: `ares train` with the same options finds them.
+    """Compute the features of a market ahead of `ares train`.
 
-    They are kept in the workspace by the content of bars, configuration and code; results are the
+    With the same options it finds them. They are kept in the workspace by the content of bars, configuration and code; results are the
     same bit for bit. With --strategy, `ares optimize` finds the strategy's slow columns.
     """
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
@@ -57,6 +58,7 @@ def precompute(
         "costs.fee": fee,
         "costs.slippage": slippage,
         "search.fill": fill,
+        "computational_optimization.memory_management.budget": memory,
     }
     with stage("Computing features", quiet=as_json):
         from ares.backtest.user import load_strategy
@@ -65,7 +67,6 @@ def precompute(
 
         settings = settings_of(config, {**market, **others}, set_)
         toolkit = EnhancedTrainingManagerOptimized(settings, home=home)
-        toolkit.initialize()
         chosen = None if strategy is None else load_strategy(strategy)
         done = ahead.precompute(toolkit, chosen)
     if as_json:

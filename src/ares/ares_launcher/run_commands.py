@@ -114,7 +114,10 @@ def _params_of(sections: Any) -> dict[str, Any]:
 def runs_compare(
     runs: Runs, home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
 ) -> None:
-    """Put the metrics of several runs side by side, and what differs in their making."""
+    """Put the metrics of several runs side by side.
+
+    And what differs in their making.
+    """
     from ares.store.runs import find_run, read_manifest
     from ares.store.workspace import Workspace
 
@@ -161,7 +164,10 @@ def runs_compare(
 def runs_promote(
     run: Run, home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
 ) -> None:
-    """Make a run the champion of its market: later runs are tested against it."""
+    """Make a run the champion of its market.
+
+    Later runs are tested against it.
+    """
     from ares.model.artifact import load_model
     from ares.store.history import History
     from ares.store.runs import find_run
@@ -181,7 +187,7 @@ def runs_promote(
 def report(
     run: Run = "last", home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug = False
 ) -> None:
-    """Render the report of a training run or a search again, and say where it is.
+    """Render the report of a training run or a search again.
 
     The report of a backtest is made when it runs; it stays as it is.
     """

@@ -93,7 +93,9 @@ def optimize(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Search a strategy's parameters on the first 80 % of the data (all of it with --timerange).
+    """Search a strategy's parameters on the first 80 % of the bars.
+
+    With --timerange on all of them.
 
     The direction is long unless `--param direction=...` or the configuration's search.direction says
     otherwise. Interrupted, the same command goes on where it was.

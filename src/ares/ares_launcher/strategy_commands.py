@@ -74,7 +74,10 @@ def backtest(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Run one backtest on all bars given, at the costs and at twice the costs."""
+    """Run one backtest on all bars given.
+
+    At the costs and at twice the costs.
+    """
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     costs = {"costs.fee": fee, "costs.slippage": slippage, "search.fill": fill}
     with prints_aside(as_json=as_json), stage("Starting", quiet=as_json):
@@ -177,15 +180,25 @@ def _span(bars: Any) -> str:
 
 
 def say_faults(bars: Any) -> None:
-    """What the check of the bars found, in one line; the report and `ares data check` say more."""
-    found = bars.quality.findings if bars.quality is not None else ()
-    if found:
+    """What the check of the bars found, in one line; the report and `ares data check` say more.
+
+    Of a part of the data the gaps are known; the other counts are of all rows that were read.
+    """
+    report = bars.quality
+    if report is None:
+        return
+    place = "In the data"
+    if len(bars) != report.bars:
+        missing = int(bars.gaps[:, 2].sum())
+        say(f"In the time range: {len(bars.gaps):,} gaps, {missing:,} missing bars.")
+        place = f"In all data as read, the time range and {report.bars - len(bars):,} other bars"
+    if report.findings:
         counts = ", ".join(
             f"{f.count:,} {f.kind.replace('_', ' ')}"
             + (" dropped" if f.action == "dropped" else "")
-            for f in found
+            for f in report.findings
         )
-        say(f"In the data: {counts} (the report says more).")
+        say(f"{place}: {counts} (the report says more).")
 
 
 def market_overrides(

@@ -77,7 +77,7 @@ def train(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Run the whole pipeline; without arguments on the embedded sample.
+    """Run the whole pipeline, by default on the embedded sample.
 
     Sixteen steps from bars to a validated model. What is finished is kept: an interrupted run
     continues where it was, and a changed option repeats only what it can reach.

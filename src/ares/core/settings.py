@@ -82,18 +82,34 @@ def read_config_file(path: Path) -> Tree:
             remedy="`ares config init` writes one.",
         ) from error
     if len(raw) > _MAX_FILE_BYTES:
-        raise ConfigError("a configuration file may have 1 MiB", where=str(path), value=len(raw))
+        raise ConfigError(
+            "a configuration file may have 1 MiB",
+            where=str(path),
+            value=len(raw),
+            remedy="Is this a configuration? `ares config init` writes one.",
+        )
     try:
         text = raw.decode("utf-8-sig")
         tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(
-            f"the file must be valid TOML or JSON: {error}", where=str(path)
+            f"the file must be valid TOML or JSON: {error}",
+            where=str(path),
+            remedy="Correct that line; `ares config init` writes a file to begin with.",
         ) from None
     except RecursionError:
-        raise ConfigError("the file nests too deeply", where=str(path)) from None
+        raise ConfigError(
+            "the file nests too deeply",
+            where=str(path),
+            remedy="`ares config init` writes a file to begin with.",
+        ) from None
     if not isinstance(tree, dict):
-        raise ConfigError("the file must hold sections", where=str(path), value=type(tree).__name__)
+        raise ConfigError(
+            "the file must hold sections",
+            where=str(path),
+            value=type(tree).__name__,
+            remedy="`ares config init` writes a file with all of them.",
+        )
     return tree
 
 
@@ -193,9 +209,17 @@ def _nest(flat: Mapping[str, Any]) -> Tree:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError("a key is a section or a value, not both", where=dotted)
+                raise ConfigError(
+                    "a key is a section or a value, not both",
+                    where=dotted,
+                    remedy="Leave one of the two away; `ares config show` lists the keys.",
+                )
         if isinstance(node.get(leaf), dict):
-            raise ConfigError("a key is a section or a value, not both", where=dotted)
+            raise ConfigError(
+                "a key is a section or a value, not both",
+                where=dotted,
+                remedy="Leave one of the two away; `ares config show` lists the keys.",
+            )
         node[leaf] = value
     return tree
 
@@ -234,7 +258,12 @@ def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], origin: str, pr
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             if not isinstance(value, Mapping):
-                raise ConfigError("this key is a section", where=where, value=value)
+                raise ConfigError(
+                    "this key is a section",
+                    where=where,
+                    value=value,
+                    remedy="Name one of its keys; `ares config show` lists them.",
+                )
             _check_keys(value, inner, origin, f"{prefix}{key}.")
 
 

@@ -59,19 +59,38 @@ def fit_regime_chain(
     timeframe = regime_timeframe(bars.timeframe, config)
     coarse = resample(bars, timeframe)
     models: list[RegimeModel] = []
+    _refuse_few(bars, coarse, chain)
     for chunk, border in enumerate(chain.borders[:-1]):
-        known = int(np.searchsorted(coarse.close_time, bars.timestamp[border], side="right"))
-        if known < _MIN_BARS:
-            raise DataError(
-                f"the regime model needs {_MIN_BARS} bars of {timeframe} before the first chunk",
-                value=known,
-                where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} bars",
-                remedy="Load more data, or choose a shorter regimes.timeframe.",
-            )
+        known = _known_before(coarse, bars.timestamp[border])
         stream = seed_for(seed, f"regimes {chunk}")
         model = fit_regimes(coarse[:known], config, stream, max_gap=max_gap)
         models.append(model.match_to(models[-1]) if models else model)
     return RegimeChain(timeframe, tuple(models))
+
+
+def refuse_short(bars: Bars, config: RegimeConfig, chain: Chain) -> None:
+    """Raise where `fit_regime_chain` would for want of bars, without fitting anything.
+
+    Raises:
+        DataError: too few bars lie before the first chunk.
+    """
+    _refuse_few(bars, resample(bars, regime_timeframe(bars.timeframe, config)), chain)
+
+
+def _refuse_few(bars: Bars, coarse: Bars, chain: Chain) -> None:
+    known = _known_before(coarse, bars.timestamp[chain.borders[0]])
+    if known < _MIN_BARS:
+        raise DataError(
+            f"the regime model needs {_MIN_BARS} bars of {coarse.timeframe} before the first chunk",
+            value=known,
+            where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} bars",
+            remedy="Load more data, or choose a shorter regimes.timeframe.",
+        )
+
+
+def _known_before(coarse: Bars, time: int) -> int:
+    """How many coarse bars have closed at `time`."""
+    return int(np.searchsorted(coarse.close_time, time, side="right"))
 
 
 @dataclass(frozen=True, eq=False)

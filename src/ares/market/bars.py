@@ -289,7 +289,12 @@ def refuse_nameless(symbol: str, exchange: str) -> None:
     """
     for name, text in (("symbol", symbol), ("exchange", exchange)):
         if not str(text or "").strip():
-            raise DataError(f"a market needs a name of its {name}", value=text, where=name)
+            raise DataError(
+                f"a market needs a name of its {name}",
+                value=text,
+                where=name,
+                remedy="Name it, for example --symbol BTCUSD --exchange bitfinex.",
+            )
 
 
 @register(schema=1)
@@ -349,7 +354,12 @@ def split_holdout(bars: Bars, share: float) -> tuple[Bars, Holdout]:
         DataError: `share` is not between 0 and 1, or one of the parts would be empty.
     """
     if not 0 < share < 1:
-        raise DataError("a holdout is a share between 0 and 1", value=share, where="holdout")
+        raise DataError(
+            "a holdout is a share between 0 and 1",
+            value=share,
+            where="holdout",
+            remedy="For example 0.2: the last fifth is held back.",
+        )
     start = len(bars) - max(1, round(len(bars) * share))
     if start < 1:
         raise DataError(

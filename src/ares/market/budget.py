@@ -25,7 +25,9 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None or not float(match[1]):
-        raise ConfigError("a size is a number and B, KiB, MiB, GiB or TiB", value=text)
+        raise ConfigError(
+            "a size is a number and B, KiB, MiB, GiB or TiB", value=text, remedy="For example 2GiB."
+        )
     decimal = text.strip().lower().endswith("b") and not match[3]
     base = 1000 if decimal else 1024
     return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))

@@ -151,7 +151,12 @@ def parse_calendar(text: str) -> Calendar:
         ConfigError: the text has another form, or the time zone is unknown.
     """
     if not isinstance(text, str):
-        raise ConfigError(f"a calendar is one of {_FORMS}", value=text, where="calendar")
+        raise ConfigError(
+            f"a calendar is one of {_FORMS}",
+            value=text,
+            where="calendar",
+            remedy="For example 24/7, or 'session:America/New_York 09:30-16:00'.",
+        )
     return _parse(text)
 
 
@@ -161,7 +166,12 @@ def _parse(text: str) -> Calendar:
         return Calendar("24/7" if text == "24/7" else "24/5")
     match = _SESSION.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(f"a calendar is one of {_FORMS}", value=text, where="calendar")
+        raise ConfigError(
+            f"a calendar is one of {_FORMS}",
+            value=text,
+            where="calendar",
+            remedy="For example 24/7, or 'session:America/New_York 09:30-16:00'.",
+        )
     zone = match[1]
     opens, closes = (
         int(match[i]) * HOUR + int(match[i + 1]) * MINUTE if int(match[i + 1]) < 60 else DAY + 1
@@ -172,6 +182,7 @@ def _parse(text: str) -> Calendar:
             "a session runs between two different times of day, 00:00 to 24:00",
             value=text,
             where="calendar",
+            remedy="For example 'session:America/New_York 09:30-16:00'.",
         )
     try:
         zoneinfo.ZoneInfo(zone)
@@ -183,13 +194,6 @@ def _parse(text: str) -> Calendar:
             remedy="For example America/New_York.",
         ) from error
     return Calendar("session", zone, opens, closes)
-
-
-def infer_calendar(timestamp: Int64Array, interval: int) -> Calendar:
-    """The calendar that sorted, distinct open times keep to; see `CalendarClues`."""
-    clues = CalendarClues(interval)
-    clues.push(timestamp)
-    return clues.calendar(lambda: iter([timestamp]))
 
 
 class CalendarClues:

@@ -1,7 +1,6 @@
 """Files into bars: CSV, CSV.gz, Parquet and Feather, one, several or a folder of them.
 
-`load_bars` reads, checks once at the door and writes nothing. `read_raw` stops before the check,
-`check_file` reports what the check finds and goes on.
+`load_bars` reads, checks once at the door and writes nothing. `read_raw` stops before the check.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import numpy as np
 
 from ares.core.errors import DataError, one_line
 from ares.market.bars import check_bars
-from ares.market.infer import infer_timeframe
 from ares.market.quality import Finding, QualityReport
 from ares.market.raw import NO_TIME, RawBars
 from ares.market.reading.arrowfile import read_feather
@@ -105,39 +103,6 @@ def load_bars(
     return cut(dataclasses.replace(bars, quality=with_notes(report, notes)), span)
 
 
-def check_file(
-    path: Paths,
-    *,
-    timeframe: str | None = None,
-    symbol: str = "unnamed",
-    exchange: str = "unnamed",
-    columns: Columns | None = None,
-    calendar: str | None = None,
-    adjusted: Adjusted = "none",
-    max_print: float = 2.0,
-) -> QualityReport:
-    """What the door finds in files; impossible, NaN and non-positive rows are counted.
-
-    The arguments are those of `load_bars`; without a timeframe it is the most common distance.
-
-    Raises:
-        DataError: No report can be made: the file cannot be read as rows of bars at all.
-        ConfigError: As `load_bars`.
-    """
-    raw, notes = _read(path, columns)
-    _, report = check_bars(
-        raw,
-        symbol=symbol,
-        exchange=exchange,
-        timeframe=infer_timeframe(raw) if timeframe is None else timeframe,
-        calendar=calendar,
-        adjusted=adjusted,
-        max_print=max_print,
-        strict=False,
-    )
-    return with_notes(report, notes)
-
-
 def read_raw(path: Paths, *, columns: Columns | None = None) -> RawBars:
     """Rows of files, unchecked, oldest file first; arguments and errors as `load_bars`."""
     return _read(path, columns)[0]
@@ -164,7 +129,12 @@ def open_regular(path: Path) -> io.BufferedReader:
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = "a folder" if stat.S_ISDIR(mode) else "a special file"
-        raise DataError("this must be a regular file", where=str(path), value=kind)
+        raise DataError(
+            "this must be a regular file",
+            where=str(path),
+            value=kind,
+            remedy="Write what it gives into a file first.",
+        )
     return os.fdopen(descriptor, "rb")
 
 
@@ -221,7 +191,9 @@ def source_files(path: Paths) -> list[Path]:
             )
         files.extend(found)
     if not files:
-        raise DataError("at least one file must be given", where="data")
+        raise DataError(
+            "at least one file must be given", where="data", remedy="Name a file or a folder."
+        )
     return files
 
 

@@ -94,7 +94,10 @@ class MemoryManager:
     ) -> None:
         if not 0 < memory_threshold <= 1:
             raise ConfigError(
-                "memory_threshold must lie in (0, 1]", value=memory_threshold, where=_WHERE
+                "memory_threshold must lie in (0, 1]",
+                value=memory_threshold,
+                where=_WHERE,
+                remedy="0.8, the default, is four fifths of the memory.",
             )
         self.memory_threshold = memory_threshold
         self.enforced = enforced

@@ -90,7 +90,8 @@ class RawBars:
         parts = list(self.files[file : file + 1])
         if short:
             parts = [PurePath(name).name for name in parts]
-        parts.append(f"row {number}")
+        if number:
+            parts.append(f"row {number}")
         if column:
             parts.append(f"column {column}")
         return one_line(", ".join(parts))  # a file may be called anything
@@ -180,6 +181,7 @@ def normalise_timestamps(
             "timestamps must lie between the years 1678 and 2262",
             value=numbers[row].item(),
             where=where(row),
+            remedy="Is this the column of times? --columns declares the order.",
         )
     if numbers.dtype.kind != "f":
         return np.asarray(numbers.astype(np.int64) * factor, dtype=np.int64)

@@ -19,7 +19,7 @@ from ares.market.files import source_files, with_notes
 from ares.market.infer import infer_timeframe, timeframe_of_distance
 from ares.market.quality import QualityReport
 from ares.market.raw import COLUMNS
-from ares.market.reading.columns import declared_columns
+from ares.market.reading.columns import declared_columns, no_rows_error
 from ares.market.stored.derived import columns_by_year
 from ares.market.stored.intake import check_rows, report_rows
 from ares.market.stored.rows import FileRows, raw_chunks
@@ -50,7 +50,7 @@ def seen_timeframe(path: Paths, *, columns: Columns | None = None) -> str:
     file = source_files(path)[0]
     first = next(raw_chunks(file, columns=declared_columns(columns)), None)
     if first is None:
-        raise DataError("the file holds no rows", where=str(file))
+        raise no_rows_error(str(file))
     return infer_timeframe(first)
 
 
@@ -64,11 +64,14 @@ def report_files(
     max_print: float = 2.0,
     progress: Progress | None = None,
 ) -> QualityReport:
-    """What `check_file` reports, at constant memory; `progress` is called with the rows read.
+    """What the door finds in files, at constant memory; impossible, NaN and non-positive rows count.
+
+    The arguments are those of `load_bars`; without a timeframe it is the most common distance.
+    `progress` is called with the rows read.
 
     Raises:
-        DataError: As `check_file`.
-        ConfigError: As `check_file`.
+        DataError: No report can be made: the file cannot be read as rows of bars at all.
+        ConfigError: As `load_bars`.
         StoreError: No temporary file can be written.
     """
     rows = FileRows(path, columns=columns, progress=progress)

@@ -33,11 +33,17 @@ def parse_timerange(text: str | None) -> tuple[int, int]:
             "a time range is written YYYYMMDD-YYYYMMDD, either side may be empty",
             value=text,
             where="timerange",
+            remedy="For example 20200101-20210101, or 20200101- for all since then.",
         )
     start = _moment(match[1], text) if match[1] else FOREVER[0]
     end = _moment(match[2], text) if match[2] else FOREVER[1]
     if start >= end:
-        raise ConfigError("a time range must end after its start", value=text, where="timerange")
+        raise ConfigError(
+            "a time range must end after its start",
+            value=text,
+            where="timerange",
+            remedy="For example 20200101-20210101; the end is exclusive.",
+        )
     return start, end
 
 
@@ -50,7 +56,14 @@ def _moment(side: str, text: str) -> int:
         day = dt.date(int(side[:4]), int(side[4:6]), int(side[6:]))
         moment = np.datetime64(day, "D").astype("datetime64[ns]")
     except ValueError as error:
-        raise ConfigError(str(error), value=text, where="timerange") from None
+        raise ConfigError(
+            str(error), value=text, where="timerange", remedy="For example 20200101-20210101."
+        ) from None
     if not dt.date(1678, 1, 1) <= day <= dt.date(2262, 1, 1):
-        raise ConfigError("a date must lie in 1678 to 2261", value=text, where="timerange")
+        raise ConfigError(
+            "a date must lie in 1678 to 2261",
+            value=text,
+            where="timerange",
+            remedy="For example 20200101-20210101.",
+        )
     return int(moment.astype(np.int64))

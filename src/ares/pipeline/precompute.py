@@ -16,7 +16,8 @@ from ares.core.errors import ConfigError, StoreError
 from ares.learn.feature_memo import KeptFeatures, keep_features
 from ares.learn.track import analyst_track, tactician_track, view_track
 from ares.pipeline import steps
-from ares.pipeline.program import recipe_of
+from ares.pipeline.footprint import admission, admit_all, preload
+from ares.pipeline.program import recipe_of, refuse_few_bars
 from ares.pipeline.source import find_source
 from ares.pipeline.step import Runner, StepRecord
 from ares.store.memo import remembering
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ares.backtest.strategy import Strategy
     from ares.learn.track import Track
     from ares.market.bars import Bars
+    from ares.pipeline.values import MarketData
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def precompute(
 ) -> Precomputed:
     """Keep what a training run of this configuration, or a search, needs of the bars alone.
 
+    What training would refuse before it begins is refused here, too: nothing is made for it.
+
     Args:
         toolkit: `EnhancedTrainingManagerOptimized` of the configuration.
         strategy: Its slow columns are kept, too, for the bars that `ares optimize` searches.
@@ -69,16 +73,32 @@ def precompute(
 
     Raises:
         ConfigError: caching is switched off.
+        MemoryBudgetError: training is predicted not to fit into the memory budget.
+        DataError: the data have too few bars for training, or cannot be read.
         StoreError: the store cannot be written.
-        AresError: as the steps.
     """
     _check_caching(toolkit)
+    preload()
+    toolkit.memory_manager.measure_base()
+    toolkit.initialize()
+    with toolkit.watched():
+        return _precomputed(toolkit, strategy, progress)
+
+
+def _precomputed(
+    toolkit: Any, strategy: Strategy | None, progress: Callable[[str, int, int], None]
+) -> Precomputed:
     config, data = toolkit.config, toolkit.config.data
     store = Store(toolkit.workspace.store)
     before = store.stats().total_bytes
-    runner = Runner(store)
-    training = _training(toolkit, runner)
+    memory = toolkit.memory_manager
+    runner = Runner(store, memory=memory, admit=admission(memory))
+    market = _market(toolkit, runner)
+    training = market.bars
     recipe = recipe_of(config, toolkit.costs_for(training.calendar))
+    if not runner.records[0].cached:
+        admit_all(memory, market, recipe)
+    refuse_few_bars(training, recipe, config.walk_forward)
     analyst = analyst_track(training.timeframe, recipe.analyst, recipe.max_gap)
     tracks = (analyst, tactician_track(training.timeframe, recipe.tactician, recipe.max_gap))
     scopes = [("", training)] + [
@@ -125,15 +145,15 @@ def _check_caching(toolkit: Any) -> None:
         )
 
 
-def _training(toolkit: Any, runner: Runner) -> Bars:
-    """The training range, by step 1."""
+def _market(toolkit: Any, runner: Runner) -> MarketData:
+    """The training range and the holdout, by step 1."""
     data = toolkit.config.data
     source = find_source(
         data,
         toolkit.workspace,
         lambda: toolkit.load_bars(data.symbol, data.exchange, data.timeframe),
     )
-    return runner.run(steps.collect_data, source.loader, source.identity, data.holdout).bars
+    return runner.run(steps.collect_data, source.loader, source.identity, data.holdout)
 
 
 def _label(runner: Runner, scope: str, bars: Bars, analyst: Track, recipe: Any) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ares.learn.regime_chain import refuse_short
+from ares.learn.splits import forward_chain
 from ares.learn.track import Track, analyst_track, tactician_track
 from ares.model.trading_model import TrackModel, TradingModel
 from ares.pipeline import steps
 from ares.pipeline.values import Recipe, Trained
+from ares.validate.walk_forward import windows
 
 if TYPE_CHECKING:
     from ares.backtest.costs import Costs
-    from ares.core.config import Config
+    from ares.core.config import Config, WalkForwardConfig
     from ares.learn.chain_fit import CalibrationChain, EnsembleChain, TrackFit
     from ares.learn.regime_chain import RegimeChain
     from ares.market.bars import Bars
@@ -36,6 +39,16 @@ def recipe_of(config: Config, costs: Costs) -> Recipe:
         patience=patience if config.stops_early else None,
         seed=config.enhanced_training_manager.seed,
     )
+
+
+def refuse_few_bars(bars: Bars, recipe: Recipe, config: WalkForwardConfig) -> None:
+    """Refuse now what a refit of the whole range or of the shortest window would for want of bars.
+
+    Raises:
+        DataError: one of them has too few.
+    """
+    for stop in (len(bars), windows(len(bars), config)[0].train_stop):
+        refuse_short(bars[:stop], recipe.regimes, forward_chain(stop, recipe.splits))
 
 
 def refit(runner: Runner, bars: Bars, recipe: Recipe, tools: Tools) -> Trained:

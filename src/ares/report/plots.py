@@ -174,6 +174,13 @@ def upright(x: Any, *, text: str = "", colour: str = "muted:0.55") -> tuple[dict
     return shape, words
 
 
+DAILY: Final = (
+    "By the last close of each day. The largest drawdown among the numbers is marked at every close "
+    "and may be deeper, where a day has several."
+)
+"""What to say of a drawdown of days beside the one of closes."""
+
+
 def drawdown_plot(x: Any, equity: Float64Array, *, name: str, exact: bool = False) -> Plot:
     """Drawdown as an area below zero.
 

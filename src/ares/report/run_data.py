@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STEPS: Final = 15
+DIRECTIONS: Final = ("bear", "sideways", "bull")
+VOLATILITIES: Final = ("calm", "normal", "wild")
+"""The two scales of regimes, as `learn.regimes` names them; that module brings compiled code."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from ares.backtest.curves import decimate
 from ares.report import plots
 from ares.report.quality import faults
-from ares.report.run_data import dig, rows
+from ares.report.run_data import DIRECTIONS, VOLATILITIES, dig, rows
 from ares.report.shell import Card
 from ares.report.tables import bullets, columns, details, empty, facts, note, part, table
 from ares.report.text import DASH, Html, day, join, num, number_of, pct, plural, tag, whole
@@ -36,14 +36,27 @@ def regimes(run: RunData) -> Card:
     """Price with the regime of each day behind it, and what the regimes are."""
     names = [str(name) for name in rows(run.steps[2], "names")]
     lead = (
-        "Each day's regime as it was known on that day. The training range only: the held-back "
-        "days stay out of sight here."
+        "Each day's regime as it was known on that day, by a model fitted on earlier bars only; the "
+        "first days have none. The training range only: the held-back days stay out of sight here."
     )
     body = [
         plots.figure(_regime_plot(run, names)) if len(run.market) else empty("No prices."),
         part("Regimes of the final model", _regime_table(run, names)),
+        note(_meaning(names)),
     ]
     return Card("regimes", "Market regimes", "Regimes", join(body), lead)
+
+
+def _meaning(names: list[str]) -> str:
+    """What the names of regimes say, in one sentence or two."""
+    if tuple(names) == VOLATILITIES:
+        return (
+            "Calm, normal and wild say how much prices move, not which way: the mean returns of the "
+            "states lie too close together to call them bear, sideways and bull."
+        )
+    if tuple(names) == DIRECTIONS:
+        return "Bear, sideways and bull are ordered by mean return for the risk in it."
+    return ""
 
 
 def _regime_plot(run: RunData, names: list[str]) -> plots.Plot:
@@ -112,7 +125,11 @@ def _regime_table(run: RunData, names: list[str]) -> Html:
     heads = ("Regime", "Share of bars", "Mean return", "Volatility", "Expected bars in it")
     found = table(heads, body)
     frame = run.steps[2].get("timeframe")
-    return join((found, note(f"Per bar of {frame}.") if frame else Html()))
+    said = (
+        f"Per bar of {frame}. Shares and means are those of all bars that this model was fitted on; "
+        "the picture shows what each day's own, earlier model said."
+    )
+    return join((found, note(said) if frame else Html()))
 
 
 def quality(run: RunData) -> Card:

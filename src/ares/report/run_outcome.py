@@ -8,7 +8,7 @@ import numpy as np
 
 from ares.backtest.curves import decimate
 from ares.report import plots
-from ares.report.run_data import dig, rows
+from ares.report.run_data import DIRECTIONS, VOLATILITIES, dig, rows
 from ares.report.shell import Card
 from ares.report.tables import (
     coloured,
@@ -82,6 +82,7 @@ def walk_forward(run: RunData) -> Card:
     body = [
         part("Growth of 1", plots.figure(_equity_plot(run, equity))),
         part("Drawdown", plots.figure(plots.drawdown_plot(days, equity, name="drawdown"))),
+        note(plots.DAILY),
         part("Windows", _windows(run)),
     ]
     return Card("equity", "Walk-forward result", "Equity", join(body), lead)
@@ -196,11 +197,22 @@ def _actions(run: RunData) -> Html:
     regime = run.oos["regime"].fillna("").astype(str).to_numpy(dtype=object)
     action = run.oos["action"].to_numpy(np.float64)
     body = []
-    for name in sorted(set(regime.tolist())):
+    for name in sorted(set(regime.tolist()), key=_regime_order):
         mine = action[regime == name]
         shares = [pct(float(np.mean(mine == way)), 0) for way in (1, 0, -1)]
         body.append((name or "not known yet", whole(len(mine)), *shares))
-    return table(("Regime", "Bars", "Long", "Flat", "Short"), body)
+    found = table(("Regime", "Bars", "Long", "Flat", "Short"), body)
+    said = (
+        "By the model of each window, which names its regimes by return (bear, sideways, bull) or, "
+        "where those are alike, by volatility (calm, normal, wild)."
+    )
+    return join((found, note(said)))
+
+
+def _regime_order(name: str) -> tuple[int, str]:
+    """Bars without a regime, then the two scales from their low end, then other names."""
+    known = ("", *DIRECTIONS, *VOLATILITIES)
+    return (known.index(name) if name in known else len(known), name)
 
 
 def chosen(run: RunData) -> Card:

@@ -44,6 +44,9 @@ def monte_carlo(run: RunData) -> Card:
         part("Paths", plots.figure(fan) if fan else empty("No paths.")),
         part("Distributions", _distributions(run)),
         part("Stress", _stress(run)),
+        note(
+            "Drawdowns in this card are of days, or of trades one after the other, not of closes."
+        ),
     ]
     return Card("monte-carlo", "Monte Carlo and stress", "Monte Carlo", join(body), lead)
 

@@ -261,7 +261,11 @@ def _equity(found: SearchData) -> Card | None:
         f"In sample, net {pct(equity[-1] - 1.0, sign=True)}; buying at the first open and holding "
         f"made {pct(held[-1] - 1.0, sign=True)} before costs."
     )
-    body = (part("Growth of 1", plots.figure(growth)), part("Drawdown", plots.figure(fall)))
+    body = (
+        part("Growth of 1", plots.figure(growth)),
+        part("Drawdown", plots.figure(fall)),
+        note(plots.DAILY),
+    )
     return Card("equity", "The winner in sample", "Equity", join(body), lead)
 
 

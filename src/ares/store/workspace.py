@@ -99,10 +99,18 @@ class Workspace:
             usable = next(p for p in (path, *path.parents) if p.exists()).is_dir()
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(
-                "the workspace must be a folder name", value=text, where=where
+                "the workspace must be a folder name",
+                value=text,
+                where=where,
+                remedy="Name a folder with --home or ARES_HOME.",
             ) from error
         if not usable:
-            raise ConfigError("the workspace must be a folder", value=str(path), where=where)
+            raise ConfigError(
+                "the workspace must be a folder",
+                value=str(path),
+                where=where,
+                remedy="Name a folder with --home or ARES_HOME.",
+            )
         return Workspace(path)
 
     @property
@@ -142,7 +150,11 @@ class Workspace:
             InputError: `request_digest` is not 8 to 128 hexadecimal digits.
         """
         if not _DIGEST.fullmatch(request_digest):
-            raise InputError("a request digest has 8 to 128 hex digits", value=request_digest)
+            raise InputError(
+                "a request digest has 8 to 128 hex digits",
+                value=request_digest,
+                remedy="It is the digest of a configuration and its data.",
+            )
         return self.private / "work" / request_digest
 
     def dataset(self, exchange: str, symbol: str, timeframe: str) -> Path:
@@ -154,7 +166,11 @@ class Workspace:
         check_symbol(symbol)
         check_symbol(exchange, where="exchange")
         if not _TIMEFRAME.fullmatch(timeframe):
-            raise InputError("a timeframe is a number and m, h, d or w", value=timeframe)
+            raise InputError(
+                "a timeframe is a number and m, h, d or w",
+                value=timeframe,
+                remedy="For example 1m, 4h or 1d.",
+            )
         plain = _EXCHANGE.fullmatch(exchange) and not _RESERVED.fullmatch(exchange)
         folder = exchange if plain else safe_name(exchange)
         return self.data / folder / safe_name(symbol) / timeframe

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
 from ares.market.calendars import Calendar, CalendarClues, parse_calendar
-from ares.market.checking.faults import RowChecks, describe_row, impossible_rows, stable_order
+from ares.market.checking.faults import (
+    RowChecks,
+    describe_row,
+    impossible_rows,
+    place_in_rows,
+    refuse_repeated,
+    stable_order,
+)
 from ares.market.checking.prints import PrintJudge
 from ares.market.checking.spacing import GapRows, OvernightMoves, Spacing, describe_span
 from ares.market.checking.tallies import (
@@ -40,6 +47,7 @@ log = logging.getLogger("ares.market")
 
 Adjusted = Literal["none", "split", "total"]
 BadPrints = Literal["drop", "keep", "error"]
+Place: TypeAlias = "Callable[[RawBars, int, str], tuple[str, str]]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +137,14 @@ class Door:
         rules: The checked options.
         files: Names of the sources, for errors on all of them; `file_of_row` of the rows counts
             them.
+        place: Where a bad print stands: as `place_in_rows`, the default.
     """
 
-    def __init__(self, rules: DoorRules, files: Sequence[str]) -> None:
+    def __init__(
+        self, rules: DoorRules, files: Sequence[str], *, place: Place | None = None
+    ) -> None:
         self._rules = rules
+        self._where = place or place_in_rows
         self._files = tuple(files)
         self._rows = RowChecks(strict=rules.strict)
         self._duplicates, self._overlapping, self._conflicts = Tally(), Tally(), Tally()
@@ -175,6 +187,9 @@ class Door:
 
         Returns:
             Columns of the bars that remain, and the times of the piece.
+
+        Raises:
+            DataError: one time has more rows than are taken.
         """
         order, times, distinct = self._sorted(piece)
         rows, kept = order, times
@@ -184,7 +199,7 @@ class Door:
         rows = self._collapsed(piece, rows, kept)
         columns = _taken(piece, rows)
         if not self._rules.derived:
-            bad = self._prints.push(columns, lambda k, name: _place(piece, rows, k, name))
+            bad = self._prints.push(columns, lambda k, name: self._where(piece, int(rows[k]), name))
             if len(bad):
                 own = 0 if piece.file_of_row is None else piece.file_of_row[rows[bad]]
                 np.add.at(self._prints_of_file, own, 1)
@@ -211,7 +226,8 @@ class Door:
         """
         where = ", ".join(self._files) or "data"
         if self._rows.rows == 0 and self._distances.first is None:
-            raise DataError("there must be at least one bar", where=where)
+            remedy = "Are these the right files and columns? `ares data check` says what it reads."
+            raise DataError("there must be at least one bar", where=where, remedy=remedy)
         others = self._refuse_timeframe(where)
         if self._rules.bad_prints == "error":
             self._prints.refuse()
@@ -238,6 +254,7 @@ class Door:
         order = timed[stable_order(times[timed])]
         times = times[order]
         is_new = np.diff(times, prepend=NO_TIME) != 0
+        refuse_repeated(times, is_new, piece.files)
         distinct = times if is_new.all() else times[is_new]
         self._duplicates.add(order[~is_new], lambda row: describe_row(piece, row))
         before = self._distances.last
@@ -372,12 +389,6 @@ def _files_finding(faults: Sequence[str]) -> list[Finding]:
     if not faults:
         return []
     return [Finding("other_timeframe", len(faults), "kept", tuple(faults[:EXAMPLES]))]
-
-
-def _place(piece: RawBars, rows: Int64Array, k: int, name: str) -> tuple[str, str]:
-    """Where bar `k` stands, in short and in full."""
-    row = int(rows[k])
-    return piece.where(row, name, short=True), piece.where(row, name)
 
 
 def _taken(piece: RawBars, rows: Int64Array) -> dict[str, np.ndarray]:

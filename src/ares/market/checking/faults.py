@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,8 +12,13 @@ from ares.market.quality import time_text
 from ares.market.raw import NO_TIME, PRICES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ares.core.types import BoolArray, Int64Array
     from ares.market.raw import RawBars
+
+MOST_REPEATS: Final = 1 << 20
+"""Rows that one time may have; they are judged together, so they cannot be split."""
 
 
 def impossible_rows(raw: RawBars) -> BoolArray:
@@ -107,8 +112,39 @@ def describe_row(raw: RawBars, row: int) -> str:
     return f"{time_text(int(raw.timestamp[row]))} ({raw.where(row, short=True)})"
 
 
+def place_in_rows(raw: RawBars, row: int, column: str) -> tuple[str, str]:
+    """Where a cell stands, in short and in full."""
+    return raw.where(row, column, short=True), raw.where(row, column)
+
+
 def stable_order(timestamp: Int64Array) -> Int64Array:
     """Positions of the rows by time; rows of one time stay in the order of the file."""
     if bool((timestamp[1:] >= timestamp[:-1]).all()):
         return np.arange(len(timestamp))
     return np.argsort(timestamp, kind="stable")
+
+
+def refuse_repeated(times: Int64Array, is_new: BoolArray, files: Sequence[str]) -> None:
+    """Raise where one of the sorted `times` has too many rows; `is_new` marks its first row.
+
+    Raises:
+        DataError: one has.
+    """
+    if len(times) <= MOST_REPEATS:
+        return
+    starts = np.flatnonzero(is_new)
+    counts = np.diff(starts, append=len(times))
+    over = np.flatnonzero(counts > MOST_REPEATS)
+    if len(over):
+        first = over[0]
+        raise repeated_error(int(times[starts[first]]), int(counts[first]), MOST_REPEATS, files)
+
+
+def repeated_error(time: int, count: int, most: int, files: Sequence[str]) -> DataError:
+    """Says that a time has `count` rows, and that `most` are taken."""
+    return DataError(
+        f"one time may have {most:,} rows",
+        value=f"{count:,} of {time_text(time)}",
+        where=", ".join(files) or "data",
+        remedy="Bars of one market have a row per time; is this a file of trades or of markets?",
+    )

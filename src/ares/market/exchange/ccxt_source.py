@@ -81,11 +81,12 @@ class CcxtSource:
         self._days: tuple[int, int, bool] | None = None
         self._limit = limit if isinstance(limit, int) and limit > 0 else None
 
-    def closed(self) -> int:
+    def closed(self, wanted: int) -> int:
         """Unix ms before which bars have closed; the server's clock decides where it can be had.
 
         Where an exchange tells no time at all, its newest bar counts as unfinished.
         """
+        del wanted  # exchanges are asked for the time itself
         told: list[float] = []
         if self._api.has.get("fetchTime") and (now := self._ask(self._api.fetch_time)):
             told.append(now)
@@ -151,7 +152,11 @@ class CcxtSource:
         if not isinstance(self._api.last_json_response, list | dict):
             raise TransientError("the answer is no JSON")
         if any(cell is None for row in values for cell in row[:6]):
-            raise DataError("a bar of the exchange lacks a number", where=self._where)
+            raise DataError(
+                "a bar of the exchange lacks a number",
+                where=self._where,
+                remedy="Try again later; `ares data repair` fetches gaps.",
+            )
         return as_rows([row[:6] for row in values], self._where)
 
     def _known_symbol(self, symbol: str) -> str:
@@ -287,7 +292,12 @@ def _passes(error: Exception, status: int) -> bool:
 
 def _check_klines(api: Any, market: Market) -> None:
     if api.has.get("fetchOHLCV") is not True:
-        raise ConfigError("this exchange has no bars", value=market.exchange, where="--exchange")
+        raise ConfigError(
+            "this exchange has no bars",
+            value=market.exchange,
+            where="--exchange",
+            remedy="Take another exchange, or import files: `ares import`.",
+        )
     known = [name for name in TIMEFRAMES if name in (api.timeframes or {})]
     if market.timeframe not in known:
         raise ConfigError(

@@ -22,7 +22,8 @@ from ares.market.exchange.spool import Spool
 from ares.market.exchange.years import YearFiles
 from ares.market.quality import time_text
 from ares.market.stored.datasets import has_dataset, import_files, refuse_derived
-from ares.market.stored.partitions import MANIFEST, read_manifest
+from ares.market.stored.partitions import MANIFEST, consistent, read_manifest, verify
+from ares.market.stored.parts import naming_repair
 from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import FOREVER, parse_timerange
 from ares.store.atomic import read_json, write_json
@@ -43,6 +44,7 @@ OVERLAP: Final = 10
 """Bars fetched again before the last stored one: an exchange may have revised them."""
 _ORIGIN: Final = "origin.json"
 _CALENDAR: Final = "24/7"
+_REPAIR: Final = "`ares data repair` takes out what is damaged and fetches it again."
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def load(
         retry: How to ask again.
 
     Raises:
+        ArtifactError: The dataset is damaged.
         InputError: A name that cannot be one, or that the exchange does not know.
         DataError: The exchange does not answer, or has no bars there.
         BusyError: Another process is loading this market, or writing its dataset.
@@ -156,7 +159,7 @@ def load(
     with Spool(workspace, source, market) as spool:
         stored = _stored_span(folder)
         opened = open_source(source, market, told.retry(retry or Retry()))
-        closed = opened.closed()
+        closed = opened.closed(_first_wanted(opened, span, stored))
         wanted = _missing(opened, span, stored, interval, closed)
         if timerange is not None:
             inside = holes(folder, interval, [_limits(opened, span, closed)])
@@ -165,6 +168,8 @@ def load(
         spans = joined([*wanted, *lost])
         done = take_in(workspace, market, spool, opened, spans, told)
         spool.remove()
+    if stored is not None and (done.result is None or not done.result.changed):
+        _verify(folder)  # an answer of nothing new says that the bars are there
     return _summary(folder, source, stored, done, _asked(spans))
 
 
@@ -198,7 +203,7 @@ def take_in(
                     error.rule,
                     value=error.value,
                     where=error.where,
-                    remedy="`ares data repair` takes out what is damaged and fetches it again.",
+                    remedy=_REPAIR,
                 ) from None
     raise AssertionError("unreachable")
 
@@ -215,6 +220,11 @@ def _fetch(spool: Spool, source: Source, spans: Sequence[Range], told: Told) -> 
                 after, bars = page.stop, len(page.rows)
             cursor = after
             told.reached(start, stop, min(cursor, stop), bars)
+
+
+def _verify(folder: Path) -> None:
+    with naming_repair(_REPAIR):
+        consistent(folder, lambda manifest: verify(folder, manifest))
 
 
 def _import(workspace: Workspace, market: Market, files: list[Path]) -> ImportResult:
@@ -301,6 +311,15 @@ def _missing(
     after = (max(start, last), stop)
     before = (start, min(first, stop)) if span[0] != FOREVER[0] else (0, 0)
     return [before, after]
+
+
+def _first_wanted(
+    source: Source, span: tuple[int, int], stored: tuple[int, int, int] | None
+) -> int:
+    """Unix ms of the first bar to fetch, as far as that is known before the time is."""
+    if span[0] != FOREVER[0]:
+        return -(-span[0] // MS)
+    return source.earliest if stored is None else stored[1] // MS
 
 
 def _limits(source: Source, span: tuple[int, int], closed: int) -> Range:

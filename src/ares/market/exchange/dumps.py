@@ -63,10 +63,17 @@ class DumpSource:
         self._web = Web(market.timeout)
         self._months: dict[dt.date, str | None] = {}
 
-    def closed(self) -> int:
+    def closed(self, wanted: int) -> int:
         """Unix ms: the start of the server's day; a day's file is made when the day is over."""
-        if self._web.now is None:
-            self._checksum("monthly", "2017-08")  # any answer tells the time
+        if self._web.now is None:  # any answer tells the time
+            start = dt.datetime.fromtimestamp(max(wanted, self.earliest) / 1000, dt.UTC).date()
+            month = start.replace(day=1)
+            digest = self._checksum("monthly", f"{month:%Y-%m}")
+            if digest is not None:
+                self._months[month] = digest
+        return self._today()
+
+    def _today(self) -> int:
         now = time.time() if self._web.now is None else self._web.now
         return int(now * 1000) // _DAY_MS * _DAY_MS
 
@@ -91,7 +98,7 @@ class DumpSource:
         """
         two_months = 62 * _DAY_MS
         return (
-            _ms(month) + two_months >= min(end, self.closed())
+            _ms(month) + two_months >= min(end, self._today())
             or self._monthly(_next_month(month)) is not None
             or self._monthly((month - dt.timedelta(days=1)).replace(day=1)) is not None
         )
@@ -99,7 +106,7 @@ class DumpSource:
     def _monthly(self, month: dt.date) -> str | None:
         """SHA-256 of a month's file, or None where there is none."""
         if month not in self._months:
-            over = _ms(_next_month(month)) <= self.closed()
+            over = _ms(_next_month(month)) <= self._today()
             digest = self._checksum("monthly", f"{month:%Y-%m}") if over else None
             self._months[month] = digest
         return self._months[month]
@@ -113,6 +120,7 @@ class DumpSource:
                 f"the file must hold bars of {period} only",
                 where=self._url(kind, name),
                 value=[f"{np.datetime64(int(t), 'ms')}Z" for t in rows[[0, -1], 0]],
+                remedy="Try again later, or use --source ccxt.",
             )
         return rows
 
@@ -157,7 +165,10 @@ class DumpSource:
 def _file_symbol(market: Market) -> str:
     if market.exchange != EXCHANGE:
         raise ConfigError(
-            f"bulk dumps exist of {EXCHANGE} only", value=market.exchange, where="--exchange"
+            f"bulk dumps exist of {EXCHANGE} only",
+            value=market.exchange,
+            where="--exchange",
+            remedy="Use --source ccxt for other exchanges.",
         )
     known = [name for name, length in TIMEFRAMES.items() if length <= DAY]
     if timeframe_ns(market.timeframe) > DAY:

@@ -81,7 +81,9 @@ def _read_keyring(path: Path) -> Mapping[str, Any]:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise ConfigError("the keyring must be a regular file", where=where)
+                raise ConfigError(
+                    "the keyring must be a regular file", where=where, remedy="Name a file."
+                )
             if stat.S_IMODE(status.st_mode) != 0o600 or status.st_uid != os.geteuid():
                 raise ConfigError(
                     "the keyring must be yours, and nobody else may read it",
@@ -92,10 +94,17 @@ def _read_keyring(path: Path) -> Mapping[str, Any]:
             text = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            "the keyring must be readable", where=where, value=error.strerror
+            "the keyring must be readable",
+            where=where,
+            value=error.strerror,
+            remedy="Change its permissions or its path.",
         ) from None
     if len(text) > _MAX_BYTES:
-        raise ConfigError(f"the keyring may have {_MAX_BYTES} bytes", where=where)
+        raise ConfigError(
+            f"the keyring may have {_MAX_BYTES} bytes",
+            where=where,
+            remedy="Is this the right file?",
+        )
     try:
         return tomllib.loads(text.decode())
     except ValueError:

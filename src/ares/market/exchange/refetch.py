@@ -106,7 +106,7 @@ def repair(
         if not spans:
             return RepairResult(removed, None, before, before, 0, 0, False, folder)
         opened = open_source(chosen, market, told.retry(retry or Retry()))
-        closed = opened.closed()
+        closed = opened.closed(spans[0][0])
         spans = joined([(start, min(stop, closed)) for start, stop in spans])
         done = take_in(workspace, market, spool, opened, spans, told)
         spool.remove()

@@ -47,8 +47,12 @@ class Source(Protocol):
         """Unix ms before which it is not asked for anything."""
         ...
 
-    def closed(self) -> int:
-        """Unix ms: bars that open before it have closed, by the server's clock."""
+    def closed(self, wanted: int) -> int:
+        """Unix ms: bars that open before it have closed, by the server's clock.
+
+        `wanted` is the first time (Unix ms) that will be asked for: to learn the time, a source
+        that has to ask for something asks for that.
+        """
         ...
 
     def page(self, cursor: int, end: int) -> Page:
@@ -88,10 +92,18 @@ def as_rows(values: object, where: str) -> Float64Array:
     try:
         rows = np.array(values, dtype=np.float64).reshape(-1, 6)
     except (ValueError, TypeError):
-        raise DataError("a bar has a time and five numbers", where=where) from None
+        raise DataError(
+            "a bar has a time and five numbers",
+            where=where,
+            remedy="Try again later, or use another --source.",
+        ) from None
     times = rows[:, 0]
     if not (np.isfinite(times).all() and (times == np.rint(times)).all()):
-        raise DataError("the open time of a bar is a whole number of milliseconds", where=where)
+        raise DataError(
+            "the open time of a bar is a whole number of milliseconds",
+            where=where,
+            remedy="Try again later, or use another --source.",
+        )
     order = np.argsort(times, kind="stable")
     last = np.diff(times[order], append=np.inf) != 0
     return np.ascontiguousarray(rows[order[last]])

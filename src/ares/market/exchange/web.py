@@ -67,7 +67,10 @@ class Web:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise DataError(
-                    "the server's certificate must be valid", where=url, value=str(reason)
+                    "the server's certificate must be valid",
+                    where=url,
+                    value=str(reason),
+                    remedy="Check the clock of this machine, data.base_url and proxies.",
                 ) from None
             raise TransientError(f"{type(reason).__name__}: {str(reason)[:120]}") from None
         return True
@@ -83,7 +86,11 @@ def _copy(
     while chunk := response.read1(_CHUNK):
         received += len(chunk)
         if received > max_bytes:
-            raise DataError(f"the file may have {max_bytes} bytes", where=url)
+            raise DataError(
+                f"the file may have {max_bytes} bytes",
+                where=url,
+                remedy="Check data.base_url: this is no file of bars.",
+            )
         if time.monotonic() > deadline:
             raise TransientError("the file comes too slowly")
         into.write(chunk)
@@ -107,4 +114,9 @@ def _refused(error: urllib.error.HTTPError, url: str) -> bool:
     if error.code >= 500 or error.code in _TRANSIENT:
         wait = retry_after(error.headers.get("Retry-After"), error.headers.get("Date"))
         raise TransientError(f"status {error.code}", wait) from None
-    raise DataError("the server refuses", where=url, value=f"status {error.code}") from None
+    raise DataError(
+        "the server refuses",
+        where=url,
+        value=f"status {error.code}",
+        remedy="Check data.base_url, and whether the server serves your country.",
+    ) from None

@@ -60,15 +60,21 @@ def _only_member(opened: zipfile.ZipFile, member: str, where: str) -> zipfile.Zi
             f"the archive must hold {member} and nothing else",
             where=where,
             value=[info.filename[:60] for info in infos[:4]],
+            remedy="Try again later, or use --source ccxt.",
         )
     info = infos[0]
     if info.flag_bits & _ENCRYPTED:
-        raise DataError("the archive must not be encrypted", where=where)
+        raise DataError(
+            "the archive must not be encrypted",
+            where=where,
+            remedy="Check data.base_url, or use --source ccxt.",
+        )
     if info.file_size > MAX_MEMBER or info.file_size > MAX_RATIO * max(info.compress_size, 1024):
         raise DataError(
             f"a member may have {MAX_MEMBER} bytes and {MAX_RATIO} times its packed size",
             where=where,
             value=f"{info.compress_size} bytes that unpack to {info.file_size}",
+            remedy="Check data.base_url, or use --source ccxt.",
         )
     return info
 
@@ -79,7 +85,11 @@ def _lines(stream: IO[bytes], size: int, where: str) -> Iterator[str]:
     while line := stream.readline(_MAX_LINE + 1):
         read += len(line)
         if len(line) > _MAX_LINE or read > size:
-            raise DataError(f"a line may have {_MAX_LINE} bytes", where=where)
+            raise DataError(
+                f"a line may have {_MAX_LINE} bytes",
+                where=where,
+                remedy="Check data.base_url, or use --source ccxt.",
+            )
         yield line.decode("ascii", "replace")
 
 
@@ -120,5 +130,10 @@ def _milliseconds(cell: str, where: str) -> int:
         return time
     milliseconds, rest = divmod(time, 1000)
     if rest:
-        raise DataError("open_time must be whole milliseconds", where=where, value=text)
+        raise DataError(
+            "open_time must be whole milliseconds",
+            where=where,
+            value=text,
+            remedy="Try again later, or use --source ccxt.",
+        )
     return milliseconds

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-import numpy as np
 
 from ares.core.errors import DataError
 from ares.market.raw import NO_TIME
 from ares.market.reading.columns import (
-    HOW_TO_DECLARE,
     PRICES,
     ROLES,
     Layout,
-    check_width,
     clock_error,
-    named_layout,
+    kind_error,
+    layout_of,
+    no_rows_error,
 )
 from ares.market.reading.frames import exact_of_float32
 from ares.market.reading.ipccheck import check_feather
@@ -139,7 +136,7 @@ def _joined(batches: Batches, where: str) -> Table:
 
     parts = list(batches)
     if sum(batch.num_rows for batch, _, _ in parts) == 0:
-        raise DataError("the file holds no rows", where=where)
+        raise no_rows_error(where)
     _, schema, layout = parts[0]
     return _table(pa.Table.from_batches([batch for batch, _, _ in parts]), schema, layout, where)
 
@@ -151,11 +148,10 @@ def _tables(batches: Batches, where: str) -> Iterator[Table]:
     for batch, schema, layout in batches:
         if batch.num_rows:
             table = _table(pa.Table.from_batches([batch]), schema, layout, where)
-            numbers = np.arange(rows + 1, rows + 1 + len(table), dtype=np.int64)
-            yield dataclasses.replace(table, row_of=numbers)
+            yield table.numbered_from(rows)
             rows += batch.num_rows
     if rows == 0:
-        raise DataError("the file holds no rows", where=where)
+        raise no_rows_error(where)
 
 
 def check_parquet_frame(path: Path, where: str) -> None:
@@ -180,10 +176,18 @@ def check_footer(metadata: Any, size: int, where: str) -> None:
         block = metadata.row_group(group)
         counted += block.num_rows
         if block.num_rows < 0 or block.total_byte_size < 0:
-            raise DataError("the Parquet footer contradicts itself", where=where)
+            raise DataError(
+                "the Parquet footer contradicts itself",
+                where=where,
+                remedy="The file is damaged; fetch it again.",
+            )
         unpacked += block.total_byte_size
     if counted != metadata.num_rows:
-        raise DataError("the Parquet footer contradicts itself on its rows", where=where)
+        raise DataError(
+            "the Parquet footer contradicts itself on its rows",
+            where=where,
+            remedy="The file is damaged; fetch it again.",
+        )
     check_decoded(unpacked, size, where)
 
 
@@ -191,26 +195,11 @@ def _layout(schema: pa.Schema, columns: tuple[str, ...] | None, where: str) -> L
     """Find the six columns and refuse types that bars do not have, before any is decoded."""
     import pyarrow as pa
 
-    check_width(len(schema.names), where)
-    if columns is None:
-        layout = named_layout(schema.names, where)
-    elif len(columns) != len(schema.names):
-        raise DataError(
-            f"{len(columns)} columns are declared",
-            where=where,
-            value=f"{len(schema.names)} columns",
-            remedy=HOW_TO_DECLARE,
-        )
-    else:
-        layout = named_layout(columns, where)
+    layout = layout_of(schema.names, columns, where)
     for role, position in zip(ROLES, layout.positions, strict=True):
         field = schema.field(position)
         if not _is_plain(field.type, role) or schema.names.count(field.name) > 1:
-            raise DataError(
-                "a column of bars must hold plain numbers, or times for the timestamp",
-                where=f"{where}, column {role}",
-                value=str(field.type)[:80],
-            )
+            raise kind_error(role, field.type, where)
     stamps = schema.field(layout.position("timestamp")).type
     if layout.clock is not None and pa.types.is_date(stamps):
         raise clock_error(f"{stamps}, {schema.field(layout.clock).type}", where)
@@ -243,6 +232,7 @@ def _short_texts(column: pa.Array, where: str) -> pa.Array:
             f"a timestamp may have {MAX_STAMP} characters",
             where=f"{where}, column timestamp",
             value=f"{longest} characters",
+            remedy="Is this the column of times? --columns declares the order.",
         )
     return column.dictionary_decode()
 
@@ -296,5 +286,10 @@ def decimals_of(metadata: dict[bytes, bytes] | None, where: str) -> dict[str, in
     except ValueError:
         decimals = None
     if not isinstance(decimals, dict) or not all(type(n) is int for n in decimals.values()):
-        raise DataError("the note on decimals is damaged", where=where, value=text[:80])
+        raise DataError(
+            "the note on decimals is damaged",
+            where=where,
+            value=text[:80],
+            remedy="Write the file again.",
+        )
     return decimals

@@ -101,7 +101,10 @@ def named_layout(names: Sequence[str], where: str) -> Layout:
             missing.append(role)
         elif plain.count(found) > 1:
             raise DataError(
-                "each column may be named once", where=f"{where}, column {role}", value=found
+                "each column may be named once",
+                where=f"{where}, column {role}",
+                value=found,
+                remedy="Rename the one that is not meant.",
             )
         else:
             positions.append(plain.index(found))
@@ -115,6 +118,55 @@ def named_layout(names: Sequence[str], where: str) -> Layout:
     clock = plain.index("time") if plain[positions[0]] == "date" and "time" in plain else None
     shown = tuple(str(name)[:40] for name in names)
     return Layout(tuple(positions), len(names), shown, clock=clock)
+
+
+def declared_layout(declared: Sequence[str], width: int, where: str) -> Layout:
+    """Layout of a file of `width` columns whose order was declared.
+
+    Raises:
+        DataError: Another number of columns was declared, or a role is missing.
+    """
+    if width != len(declared):
+        raise DataError(
+            f"{len(declared)} columns are declared",
+            where=where,
+            value=f"{width} columns",
+            remedy=HOW_TO_DECLARE,
+        )
+    return named_layout(declared, where)
+
+
+def layout_of(names: Sequence[str], declared: Sequence[str] | None, where: str) -> Layout:
+    """Layout of a file whose columns always have names, as Parquet and Feather.
+
+    A declaration serves columns that are called nothing of bars, as "0" or "f1". It may not turn a
+    column of bars into another one: a close that is called high would be wrong without a word.
+
+    Raises:
+        DataError: As `declared_layout`, or the declaration contradicts a name of the file.
+    """
+    check_width(len(names), where)
+    if declared is None:
+        return named_layout(names, where)
+    layout = declared_layout(declared, len(names), where)
+    if not is_header(names):  # a lone "c" is a name among a, b, c
+        return layout
+    for name, given in zip(names, declared, strict=True):
+        own, role = _role(name), _role(given)
+        if own is not None and role is not None and own != role:
+            raise DataError(
+                f"the file names a column of {own}, which is declared as {role}",
+                where=f"{where}, column {str(name)[:40]}",
+                value=",".join(declared),
+                remedy="Leave --columns away: the file names its columns.",
+            )
+    return layout
+
+
+def _role(name: str) -> str | None:
+    """The role that a name means, if any."""
+    plain = _plain(name)
+    return next((role for role, names in _SYNONYMS.items() if plain in names), None)
 
 
 def is_header(cells: Iterable[str]) -> bool:
@@ -143,6 +195,21 @@ def clock_error(value: str, where: str) -> DataError:
     )
 
 
+def kind_error(column: str, kind: object, where: str) -> DataError:
+    """Says that a column holds what no bars have."""
+    return DataError(
+        "a column of bars must hold plain numbers, or times for the timestamp",
+        where=f"{where}, column {column}",
+        value=str(kind)[:80],
+        remedy="Write it as float64 or integers, the times as timestamps in UTC.",
+    )
+
+
+def no_rows_error(where: str) -> DataError:
+    """Says that a file holds no rows."""
+    return DataError("the file holds no rows", where=where, remedy="Fetch it again.")
+
+
 def ohlcv_layout() -> Layout:
     """Six columns in the usual order, close last."""
     return _ordered(ROLES)
@@ -162,7 +229,10 @@ def check_width(width: int, where: str) -> None:
     """Refuse files with more columns than bars can need."""
     if width > MAX_COLUMNS:
         raise DataError(
-            f"a file of bars may have at most {MAX_COLUMNS} columns", where=where, value=width
+            f"a file of bars may have at most {MAX_COLUMNS} columns",
+            where=where,
+            value=width,
+            remedy="Write the six columns of bars into a file of their own.",
         )
 
 

@@ -21,6 +21,7 @@ from ares.market.reading.columns import (
     ROLES,
     Layout,
     check_width,
+    declared_layout,
     is_header,
     kline_layout,
     named_layout,
@@ -90,7 +91,7 @@ def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterato
             table = reader.read(layout)
             yield table.noted(note) if note else table
     if reader is None:
-        raise DataError("the file is empty", where=where)
+        raise DataError("the file is empty", where=where, remedy="Fetch it again.")
 
 
 def _streamed_layout(path: Path, reader: _Reader) -> Layout:
@@ -118,7 +119,10 @@ def _opened(
         cells = next(csv.reader([first], delimiter=delimiter), [])
     except csv.Error as error:
         raise DataError(
-            f"the text is no CSV: {error}", where=f"{where}, row 1", value=first[:40]
+            f"the text is no CSV: {error}",
+            where=f"{where}, row 1",
+            value=first[:40],
+            remedy="Write it as text with commas, a row per bar.",
         ) from None
     check_width(len(cells), where)
     headed = _looks_like_header(cells, columns, where)
@@ -132,7 +136,7 @@ def _opened(
     reader = _Reader(data, where, start, delimiter, headed, date_format, len(cells))
     if headed:
         return reader, named_layout(cells, f"{where}, row 1")
-    return reader, None if columns is None else _declared_layout(columns, len(cells), where)
+    return reader, None if columns is None else declared_layout(columns, len(cells), where)
 
 
 def _read_unnamed(reader: _Reader) -> Table:
@@ -175,17 +179,6 @@ def _ordered_everywhere(table: Table) -> bool:
     """Whether low <= min(open, close) and max(open, close) <= high in every row."""
     o, h, low, c = (table.numbers[name] for name in ("open", "high", "low", "close"))
     return bool(np.all((low <= np.minimum(o, c)) & (np.maximum(o, c) <= h)))
-
-
-def _declared_layout(columns: tuple[str, ...], width: int, where: str) -> Layout:
-    if width != len(columns):
-        raise DataError(
-            f"{len(columns)} columns are declared",
-            where=f"{where}, row 1",
-            value=f"{width} columns",
-            remedy="Declare every column of the file in order; unused ones may have any name.",
-        )
-    return named_layout(columns, where)
 
 
 def _looks_like_header(cells: list[str], columns: tuple[str, ...] | None, where: str) -> bool:

@@ -50,7 +50,11 @@ def rows_of(data: bytes, delimiter: str, headed: bool) -> Iterator[tuple[int, li
                 else:
                     yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise DataError(f"the text is no CSV: {error}", where=f"row {reader.line_num}") from None
+        raise DataError(
+            f"the text is no CSV: {error}",
+            where=f"row {reader.line_num}",
+            remedy="Correct that row.",
+        ) from None
 
 
 def time_kind(rows: Iterator[tuple[int, list[str]]], position: int, where: str) -> TimeKind:
@@ -71,7 +75,9 @@ def time_kind(rows: Iterator[tuple[int, list[str]]], position: int, where: str) 
         if seen is None:
             seen, place = cell, f"{where}, row {row}, column timestamp"
     if seen is None:
-        raise DataError("the file holds a header but no rows", where=where)
+        raise DataError(
+            "the file holds a header but no rows", where=where, remedy="Fetch it again."
+        )
     raise DataError(
         "timestamps must be whole numbers (s, ms, us or ns since 1970) or ISO 8601 dates",
         where=place,
@@ -108,6 +114,7 @@ def read_plain(
                 f"every row must have {layout.width} columns, as the first one has",
                 where=f"{where}, row {rows_before + row}",
                 value=f"{len(cells)} columns",
+                remedy="Correct or remove the row; the last one may be cut: fetch the file again.",
             )
         at = len(numbers)
         numbers.append(rows_before + row)

@@ -93,13 +93,17 @@ def check_feather(path: Path, where: str) -> None:
 
 def _check_head(head: bytes, where: str) -> None:
     if not head:
-        raise DataError("the file is empty", where=where)
+        raise DataError("the file is empty", where=where, remedy="Fetch it again.")
     if head.startswith(_OLD_FEATHER):
         raise DataError(
             "Feather version 1 is not read", where=where, remedy="Write it again as version 2."
         )
     if not head.startswith(_MAGIC):
-        raise DataError("this is no Feather file", where=where)
+        raise DataError(
+            "this is no Feather file",
+            where=where,
+            remedy="It is damaged or has a wrong ending; fetch it again.",
+        )
 
 
 def _sizes(file: BinaryIO, size: int, where: str) -> tuple[int, int]:

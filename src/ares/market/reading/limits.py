@@ -24,7 +24,12 @@ def check_rows(rows: int, size: int, where: str) -> None:
         DataError: There are too many, or fewer than none.
     """
     if not 0 <= rows <= MAX_ROWS:
-        raise DataError(f"a file of bars may have {MAX_ROWS} rows", where=where, value=rows)
+        raise DataError(
+            f"a file of bars may have {MAX_ROWS} rows",
+            where=where,
+            value=rows,
+            remedy="Split it; a folder of files is read as one.",
+        )
     check_decoded(rows * ROW_BYTES, size, where)
 
 
@@ -39,4 +44,5 @@ def check_decoded(decoded: int, size: int, where: str) -> None:
             f"a compressed file may expand {MAX_RATIO}-fold",
             where=where,
             value=f"{size} bytes that decode to {decoded}",
+            remedy="Bars do not compress so well: the file is damaged or hostile.",
         )

@@ -47,9 +47,13 @@ def check_parquet_frame(path: Path, where: str) -> int:
     size = path.stat().st_size
     with path.open("rb") as file:
         if size == 0:
-            raise DataError("the file is empty", where=where)
+            raise DataError("the file is empty", where=where, remedy="Fetch it again.")
         if file.read(4) != _MAGIC:
-            raise DataError("this is no Parquet file", where=where)
+            raise DataError(
+                "this is no Parquet file",
+                where=where,
+                remedy="It is damaged or has a wrong ending; fetch it again.",
+            )
         file.seek(max(0, size - 8))
         tail = file.read(8)
     footer = int.from_bytes(tail[:4], "little")
@@ -197,6 +201,7 @@ class ParquetCheck:
                 f"a file of bars may have at most {MAX_COLUMNS} columns",
                 where=self._where,
                 value=error.size - 1,
+                remedy="Write the six columns of bars into a file of their own.",
             )
         return DataError(
             f"a file of bars may have {_MAX_GROUPS} row groups",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,13 +10,12 @@ from ares.core.errors import DataError
 from ares.market.raw import NO_TIME
 from ares.market.reading import arrowfile
 from ares.market.reading.columns import (
-    HOW_TO_DECLARE,
     PRICES,
     ROLES,
-    Layout,
-    check_width,
     clock_error,
-    named_layout,
+    kind_error,
+    layout_of,
+    no_rows_error,
 )
 from ares.market.reading.frames import exact_of_float32, numbers_of
 from ares.market.reading.table import ISO, ZONED, Table, guarded
@@ -58,8 +56,7 @@ def stream_parquet(path: Path, *, columns: tuple[str, ...] | None = None) -> Ite
         return
     rows = 0
     for table in _tables(path, columns):
-        numbers = np.arange(rows + 1, rows + 1 + len(table), dtype=np.int64)
-        yield dataclasses.replace(table, row_of=numbers)
+        yield table.numbered_from(rows)
         rows += len(table)
 
 
@@ -74,7 +71,7 @@ def _tables(path: Path, columns: tuple[str, ...] | None) -> Iterator[Table]:
             file = open_fastparquet(path)
             names = list(file.columns)
             decimals = file.key_value_metadata.get(arrowfile.DECIMALS_KEY.decode(), "{}")
-        layout = _layout(names, columns, where)
+        layout = layout_of(names, columns, where)
         roles = dict(zip(ROLES, (names[n] for n in layout.positions), strict=True))
         places = arrowfile.decimals_of({arrowfile.DECIMALS_KEY: str(decimals).encode()}, where)
         _refuse_decimals(file, roles, where)
@@ -86,7 +83,7 @@ def _tables(path: Path, columns: tuple[str, ...] | None) -> Iterator[Table]:
                 yield table
             rows += len(frame)
     if rows == 0:
-        raise DataError("the file holds no rows", where=where)
+        raise no_rows_error(where)
 
 
 def _groups(path: Path, file: Any, names: list[str]) -> Iterator[pd.DataFrame]:
@@ -111,20 +108,6 @@ def _refuse_dates(times: Any, clock: str, where: str) -> None:
         raise clock_error(f"dates, and a column {clock}", where)
 
 
-def _layout(names: list[str], columns: tuple[str, ...] | None, where: str) -> Layout:
-    check_width(len(names), where)
-    if columns is None:
-        return named_layout(names, where)
-    if len(columns) != len(names):
-        raise DataError(
-            f"{len(columns)} columns are declared",
-            where=where,
-            value=f"{len(names)} columns",
-            remedy=HOW_TO_DECLARE,
-        )
-    return named_layout(columns, where)
-
-
 def _table(
     frame: pd.DataFrame, names: dict[str, str], decimals: dict[str, int], where: str
 ) -> Table:
@@ -133,7 +116,7 @@ def _table(
     for role in PRICES:
         column = frame[names[role]]
         if column.dtype.kind not in _NUMERIC:
-            raise _no_number(where, names[role], column.dtype)
+            raise kind_error(names[role], column.dtype, where)
         values, _ = numbers_of(column)
         if names[role] in decimals and column.dtype == np.float32:
             values = exact_of_float32(values, decimals[names[role]])
@@ -157,16 +140,8 @@ def _times(column: pd.Series[Any], where: str, name: str) -> Any:
     if kind != "M":
         texts = column.astype("str")
         if not len(texts) or not (ISO.fullmatch(texts.iloc[0]) or ZONED.fullmatch(texts.iloc[0])):
-            raise _no_number(where, name, column.dtype)
+            raise kind_error(name, column.dtype, where)
         column = pd.to_datetime(texts, format="ISO8601", utc=True)
     moments = pd.DatetimeIndex(column)
     moments = moments if moments.tz is None else moments.tz_convert("UTC").tz_localize(None)
     return moments.to_numpy().astype("datetime64[ns]")
-
-
-def _no_number(where: str, name: str, dtype: object) -> DataError:
-    return DataError(
-        "a column of bars must hold plain numbers, or times for the timestamp",
-        where=f"{where}, column {name}",
-        value=str(dtype),
-    )

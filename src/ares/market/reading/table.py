@@ -55,6 +55,11 @@ class Table:
         """The same table with one more note."""
         return dataclasses.replace(self, notes=(*self.notes, note))
 
+    def numbered_from(self, rows: int) -> Table:
+        """The same table as the next one after so many rows of its file."""
+        numbers = np.arange(rows + 1, rows + 1 + len(self), dtype=np.int64)
+        return dataclasses.replace(self, row_of=numbers)
+
     def raw(self) -> RawBars:
         """The rows with timestamps in ns.
 
@@ -95,9 +100,13 @@ def guarded(where: str) -> Iterator[None]:
             "the file must exist", where=where, remedy="Check the path and its spelling."
         ) from None
     except IsADirectoryError:
-        raise DataError("this must be a file, not a folder", where=where) from None
+        raise DataError(
+            "this must be a file, not a folder", where=where, remedy="Name a file in it."
+        ) from None
     except PermissionError:
-        raise DataError("the file must be readable", where=where) from None
+        raise DataError(
+            "the file must be readable", where=where, remedy="Change its permissions."
+        ) from None
     except MemoryError:
         raise DataError(
             "the file asks for more memory than there is",

@@ -84,10 +84,13 @@ def first_line(data: bytes, where: str) -> tuple[int, str]:
                 return at, line.decode("utf-8")
             except UnicodeDecodeError:
                 raise DataError(
-                    "text must be encoded in UTF-8", where=f"{where}, row 1", value=line[:40]
+                    "text must be encoded in UTF-8",
+                    where=f"{where}, row 1",
+                    value=line[:40],
+                    remedy="Save it as UTF-8.",
                 ) from None
         at = end + 1
-    raise DataError("the file is empty", where=where)
+    raise DataError("the file is empty", where=where, remedy="Fetch it again.")
 
 
 def _pieces(file: BinaryIO, where: str) -> Iterator[bytes]:
@@ -98,10 +101,18 @@ def _pieces(file: BinaryIO, where: str) -> Iterator[bytes]:
     for piece in _inflate(file, where) if packed else iter(lambda: file.read(STEP), b""):
         size += len(piece)
         if size > MAX_BYTES:
-            raise DataError(f"a CSV file may have {MAX_BYTES >> 30} GiB of text", where=where)
+            raise DataError(
+                f"a CSV file may have {MAX_BYTES >> 30} GiB of text",
+                where=where,
+                remedy="Split it; a folder of files is read as one.",
+            )
         if old_mac is None and piece:
             if piece.startswith(_WIDE_BOMS):
-                raise DataError("text must be encoded in UTF-8, this is UTF-16", where=where)
+                raise DataError(
+                    "text must be encoded in UTF-8, this is UTF-16",
+                    where=where,
+                    remedy="Save it as UTF-8.",
+                )
             old_mac = b"\r" in piece and NEWLINE not in piece
         yield piece.replace(b"\r", NEWLINE) if old_mac else piece
 
@@ -170,11 +181,16 @@ def _inflate(file: BinaryIO, where: str) -> Iterator[bytes]:
                         f"the members of a gzip file must hold {_MIN_MEMBER} bytes on average",
                         where=where,
                         value=f"{members} members of {unpacked} bytes",
+                        remedy="Compress it again in one piece.",
                     )
             piece = stream.decompress(raw, STEP)
             unpacked += len(piece)
             if unpacked > max(FREE_BYTES, MAX_RATIO * packed):
-                raise DataError(f"a compressed file may expand {MAX_RATIO}-fold", where=where)
+                raise DataError(
+                    f"a compressed file may expand {MAX_RATIO}-fold",
+                    where=where,
+                    remedy="Bars do not compress so well: the file is damaged or hostile.",
+                )
             yield piece
             raw = stream.unused_data if stream.eof else stream.unconsumed_tail
     yield stream.flush()

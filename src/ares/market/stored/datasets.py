@@ -15,6 +15,7 @@ from ares.core.errors import ArtifactError, DataError
 from ares.core.identity import fingerprint
 from ares.market.calendars import parse_calendar
 from ares.market.checking.door import Door
+from ares.market.checking.faults import place_in_rows
 from ares.market.files import cut, open_regular, with_notes
 from ares.market.reading.columns import declared_columns
 from ares.market.reading.table import guarded
@@ -33,13 +34,13 @@ from ares.market.stored.partitions import (
     MANIFEST,
     ImportRecord,
     Manifest,
-    all_there,
     consistent,
+    intact,
     read_bars,
     read_manifest,
     write_manifest,
 )
-from ares.market.stored.rows import FileRows
+from ares.market.stored.rows import FileRows, row_of_time
 from ares.market.stored.scratch import scratch_folder
 from ares.market.stored.writing import DoorOptions, door_rules, locked, manifest_of
 from ares.market.timerange import parse_timerange
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ares.market.checking.door import DoorRules
     from ares.market.files import Paths
     from ares.market.quality import QualityReport
+    from ares.market.raw import RawBars
     from ares.market.reading.columns import Columns
     from ares.market.stored.parts import Part
     from ares.market.stored.rows import Progress
@@ -74,7 +76,7 @@ __all__ = [
 
 _log = logging.getLogger("ares.market.stored.datasets")
 
-_SIDES: Final = ("dataset", "import")
+_SIDES: Final = ("the dataset", "the files")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +123,7 @@ def import_files(
     Raises:
         DataError: As `load_bars`, or the files are adjusted otherwise than the dataset.
         ConfigError: As `load_bars`.
+        ArtifactError: The dataset is damaged; so is one that would take nothing new.
         BusyError: Another process has been writing the dataset for half a minute.
         StoreError: The workspace cannot be written; the dataset is then as it was.
     """
@@ -140,21 +143,39 @@ def import_files(
             return ImportResult(0, new.rows, True, report, folder)
         refuse_derived(old, folder)
         last = old.imports[-1]
-        if (last.sources, last.options) == record_key and all_there(folder, old):
+        if (last.sources, last.options) == record_key and intact(folder, old):
             return ImportResult(old.rows, old.rows, False, last.quality, folder)
-        new, seam = _appended(folder, old, rows, rules, record_key)
+        again = FileRows(rows.files, columns=columns)  # without progress
+        new, seam = _appended(folder, old, (rows, again), rules, record_key)
         changed = new.identity != old.identity
         if changed:
+            _warn_of_calendar(old, new, declared=rules.calendar is not None)
             write_manifest(folder, new)
     dropped = 0 if rules.bad_prints == "keep" else seam.bad_prints
     found = (new.imports[-1].quality, folder, seam.conflicts, dropped)
     return ImportResult(old.rows, new.rows, changed, *found)
 
 
+def _warn_of_calendar(old: Manifest, new: Manifest, *, declared: bool) -> None:
+    """Say so where a dataset gets another calendar: it shapes results though no bar changes."""
+    if new.calendar != old.calendar:
+        _log.warning(
+            "the calendar of the dataset was %s and is %s now, as %s: gaps are counted by it, and"
+            " metrics have its days per year; `ares import ... --calendar '%s'` takes it back",
+            *(old.calendar, new.calendar, "declared" if declared else "all bars show"),
+            old.calendar,
+        )
+
+
 def _appended(
-    folder: Path, old: Manifest, rows: FileRows, rules: DoorRules, key: tuple[tuple[str, ...], str]
+    folder: Path,
+    old: Manifest,
+    readers: tuple[FileRows, FileRows],
+    rules: DoorRules,
+    key: tuple[tuple[str, ...], str],
 ) -> tuple[Manifest, QualityReport]:
     """The rows joined with the dataset's bars: not committed yet; and what their meeting showed."""
+    rows, files = readers
     _check_adjusted(old, rules, folder)
     inferred = rules.calendar is None and old.quality.calendar_inferred
     if rules.calendar is None:
@@ -166,7 +187,8 @@ def _appended(
         if inferred:
             rules = dataclasses.replace(rules, calendar=None)
             report = dataclasses.replace(report, calendar_inferred=True)
-        return _merged(folder, old, (scratch, checked.parts), rules, ImportRecord(*key, report))
+        record = ImportRecord(*key, report)
+        return _merged(folder, old, (scratch, checked.parts), rules, record, _Places(files))
 
 
 def load_dataset(
@@ -260,19 +282,42 @@ def _check_names(manifest: Manifest, names: tuple[str, str, str], folder: Path) 
         raise ArtifactError("the folder holds another dataset", where=str(folder), value=found)
 
 
+class _Places:
+    """Names file and row of the first bad print that files have beside the bars of a dataset.
+
+    The bars that meet have lost their rows, so the files are read once more, and only once: where
+    other bad prints stand, their times say.
+    """
+
+    def __init__(self, rows: FileRows) -> None:
+        self._rows = rows
+        self._time: int | None = None
+        self._found: tuple[RawBars, int] | None = None
+
+    def __call__(self, piece: RawBars, row: int, column: str) -> tuple[str, str]:
+        side = 0 if piece.file_of_row is None else int(piece.file_of_row[row])
+        time = int(piece.timestamp[row])
+        if side and self._time is None:
+            self._time, self._found = time, row_of_time(self._rows, time)
+        if side and self._time == time and self._found is not None:
+            return place_in_rows(*self._found, column)
+        return place_in_rows(piece, row, column)
+
+
 def _merged(
     folder: Path,
     old: Manifest,
     new: tuple[Path, tuple[Part, ...]],
     rules: DoorRules,
     record: ImportRecord,
+    places: _Places,
 ) -> tuple[Manifest, QualityReport]:
     """Bars of both, where they conflict the new ones, and what is found where they meet.
 
     The report of the bars adds up what both showed. Years that stay as they are keep their files.
     """
     sides = ((folder, old.parts), new)
-    door = Door(rules, _SIDES)
+    door = Door(rules, _SIDES, place=places)
     checked = keep(folder, door, lambda writer: merged_pieces(sides, _SIDES, writer))
     seam = checked.report
     kept = rules.bad_prints == "keep"

@@ -18,7 +18,7 @@ from ares.market.stored.partitions import (
     ImportRecord,
     Manifest,
     Origin,
-    all_there,
+    intact,
     read_manifest,
     write_manifest,
 )
@@ -91,7 +91,7 @@ def resample_dataset(
                 where=str(folder),
                 remedy="Remove that folder, or import finer bars under another exchange name.",
             )
-        if old is not None and old.origin == origin and all_there(folder, old):
+        if old is not None and old.origin == origin and intact(folder, old):
             return ImportResult(old.rows, old.rows, False, old.quality, folder)
         new = _resampled(source, fine, folder, names, origin, progress)
         write_manifest(folder, new)

@@ -134,7 +134,6 @@ def merged_pieces(
     Raises:
         ArtifactError: A file is damaged.
     """
-    offsets = [0] * len(sides)
     by_year = [{part.year: part for part in parts} for _, parts in sides]
     for year in sorted(set().union(*by_year)):
         months: dict[int, list[RawBars]] = {}
@@ -145,10 +144,9 @@ def merged_pieces(
             columns = read_part(sides[side][0], part, COLUMNS)
             if side == 0:
                 writer.expect(part, columns)
-            numbers = np.arange(offsets[side] + 1, offsets[side] + 1 + part.rows)
-            offsets[side] += part.rows
             file = np.full(part.rows, side, dtype=np.int32)
-            raw = RawBars(**columns, files=names, file_of_row=file, row_of=numbers)
+            unknown = np.zeros(part.rows, dtype=np.int64)  # the bars have lost their rows
+            raw = RawBars(**columns, files=names, file_of_row=file, row_of=unknown)
             for month, rows in by_month(raw):
                 months.setdefault(month, []).append(rows)
         for month in sorted(months):

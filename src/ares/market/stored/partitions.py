@@ -27,6 +27,7 @@ from ares.market.stored.parts import (
     GAPS,
     REMEDY,
     Part,
+    checked_bytes,
     naming_repair,
     read_part,
     read_parts,
@@ -221,15 +222,23 @@ def consistent(folder: Path, read: Callable[[Manifest], Read]) -> Read:
     raise AssertionError("unreachable")
 
 
-def all_there(folder: Path, manifest: Manifest) -> bool:
-    """Whether the folder has all files of the manifest in their sizes; nothing is read."""
-    for part in (*manifest.parts, manifest.gaps):
-        try:
-            if (folder / part.file).lstat().st_size != part.size:
-                return False
-        except OSError:
-            return False
+def intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether the folder has all files of the manifest as they were written; every byte is read."""
+    try:
+        verify(folder, manifest)
+    except ArtifactError:
+        return False
     return True
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Raise where a file of the manifest is not as it was written.
+
+    Raises:
+        ArtifactError: It is missing or damaged.
+    """
+    for part in (*manifest.parts, manifest.gaps):
+        checked_bytes(folder, part)
 
 
 def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER) -> Bars:

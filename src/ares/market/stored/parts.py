@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ares.market.checking.spacing import GapRows
 
 REMEDY: Final = "`ares data repair` removes damaged parts; import the files again."
+GAPS_REMEDY: Final = "`ares data repair` finds the gaps of the bars again; no bar is lost."
 GAPS: Final = ("timestamp", "missing")
 _GAP_GROUP: Final = 1 << 18
 
@@ -273,7 +274,7 @@ def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, changed, or holds something else.
     """
-    table = _decoded(folder, part, _checked(folder, part), names)
+    table = _decoded(folder, part, checked_bytes(folder, part), names)
     return {name: table.column(name).to_numpy() for name in names}  # one chunk is not copied
 
 
@@ -289,7 +290,7 @@ def read_parts(folder: Path, parts: Sequence[Part], names: Sequence[str]) -> dic
         return read_part(folder, parts[0], names)
     columns = {}
     at = 0
-    contents = ahead(_checked(folder, part) for part in parts)
+    contents = ahead(checked_bytes(folder, part) for part in parts)
     tables = ahead(
         _decoded(folder, part, data, names) for part, data in zip(parts, contents, strict=True)
     )
@@ -315,22 +316,26 @@ def _allocated(rows: int, kind: pa.DataType) -> Any:
     return np.frombuffer(pa.allocate_buffer(rows * dtype.itemsize), dtype)
 
 
-def _checked(folder: Path, part: Part) -> bytes:
-    """Bytes of a part that have its digest: nothing else is ever given to a decoder."""
+def checked_bytes(folder: Path, part: Part) -> bytes:
+    """Bytes of a part that have its digest: nothing else is ever given to a decoder.
+
+    Raises:
+        ArtifactError: The file is missing or changed.
+    """
     if "/" in part.file or part.file.startswith("."):
         raise ArtifactError("a part must lie in its folder", where=str(folder), value=part.file)
-    with naming_repair():
+    with naming_repair(GAPS_REMEDY if part.file.startswith("gaps-") else REMEDY):
         return read_checked(folder / part.file, sha256=part.sha256, size=part.size)
 
 
 @contextlib.contextmanager
-def naming_repair() -> Iterator[None]:
+def naming_repair(remedy: str = REMEDY) -> Iterator[None]:
     """Errors of the store, with the remedy that there is for bars."""
     try:
         yield
     except ArtifactError as error:
         raise ArtifactError(
-            error.rule, value=error.value, where=error.where, remedy=REMEDY
+            error.rule, value=error.value, where=error.where, remedy=remedy
         ) from error
 
 

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from ares.core.errors import DataError
-from ares.market.checking.faults import stable_order
-from ares.market.quality import time_text
+from ares.market.checking.faults import MOST_REPEATS, repeated_error, stable_order
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
 from ares.market.stored.scratch import scratch_file
 from ares.store.atomic import writing
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS: Final = 1 << 20
 """Rows that a piece may have to be held in memory; a month of minutes has 44,640."""
-MOST_REPEATS: Final = 1 << 20
-"""Rows that one time may have; they are judged together, so they cannot be split."""
 
 _RECORD: Final = np.dtype(
     [(name, "<i8" if name == "timestamp" else "<f8") for name in COLUMNS]
@@ -167,14 +163,10 @@ def _refuse_repeated(spool: _Spool, key: int) -> None:
     for rows in spool.scan(key):
         times, repeats = np.unique(rows.timestamp, return_counts=True)
         counts.update(dict(zip(times.tolist(), repeats.tolist(), strict=True)))
-    time, count = counts.most_common(1)[0]
-    if count > MOST_REPEATS:
-        raise DataError(
-            f"one time may have {MOST_REPEATS:,} rows",
-            value=f"{count:,} of {time_text(time)}",
-            where=", ".join(spool.files),
-            remedy="Bars of one market have a row per time; is this a file of trades or of markets?",
-        )
+    over = [time for time, count in counts.items() if count > MOST_REPEATS]
+    if over:
+        first = min(over)
+        raise repeated_error(first, counts[first], MOST_REPEATS, spool.files)
 
 
 class _Spool:

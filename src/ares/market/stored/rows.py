@@ -99,6 +99,16 @@ class FileRows:
         self.notes = tuple(dict.fromkeys(every))
 
 
+def row_of_time(rows: Rows, time: int) -> tuple[RawBars, int] | None:
+    """The row that the check takes of a time, and those it was read with; None where there is none."""
+    found = None
+    for raw in rows.arranged(exact=True)[1]:
+        same = np.flatnonzero(raw.timestamp == time)
+        if len(same):
+            found = raw, int(same[-1])  # the last one wins
+    return found
+
+
 class _Counter:
     """Tells how many rows were read, and about how many there are."""
 
