@@ -237,8 +237,8 @@ class GapWriter:
     def _open(self) -> None:
         import pyarrow.parquet as pq
 
-        schema = table_of({name: np.zeros(0, dtype=np.int64) for name in GAPS}).schema
-        self._writer = pq.ParquetWriter(self._file, schema, **write_options(GAPS))
+        none = {name: np.zeros(0, dtype=np.int64) for name in GAPS}
+        self._writer = pq.ParquetWriter(self._file, table_of(none).schema, **write_options(none))
 
 
 def write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
