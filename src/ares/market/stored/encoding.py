@@ -47,8 +47,13 @@ def table_of(columns: Mapping[str, Any]) -> pa.Table:
 
 def write_options(columns: Mapping[str, Any]) -> dict[str, Any]:
     """How columns are encoded; a function of their values alone."""
-    # Prices repeat, volumes hardly do: their bytes compress in half the time when apart.
-    encodings = {"timestamp": "DELTA_BINARY_PACKED", "volume": "BYTE_STREAM_SPLIT"}
+    # Prices repeat, volumes hardly do: their bytes compress in half the time when apart. So do those
+    # of small integers, and are read in a third of it.
+    encodings = {
+        "timestamp": "DELTA_BINARY_PACKED",
+        "volume": "BYTE_STREAM_SPLIT",
+        "missing": "BYTE_STREAM_SPLIT",
+    }
     return {
         "compression": "zstd",
         "use_dictionary": [n for n, c in columns.items() if n in PRICES and _repeats(c)],
