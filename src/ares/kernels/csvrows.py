@@ -30,12 +30,18 @@ _EXACT = 1 << 53
 _TENS = 10.0 ** np.arange(23)
 
 
+@compiled(_INT(_BYTES, _INT), allocates=False, inlined=True)
+def _digit(data: Bytes, at: int) -> int:
+    """The digit at `at`; below 0 or above 9 where there is none."""
+    return int(np.int64(data[at]) - _ZERO)
+
+
 @compiled(_PLACE(_BYTES, _INT), allocates=False, inlined=True)
 def _digits(data: Bytes, at: int) -> tuple[int, int]:
     """The integer of the digits from `at` on, and where they end; the text ends with none."""
-    value = np.int64(0)
+    value = 0
     while True:
-        digit = np.int64(data[at]) - _ZERO
+        digit = _digit(data, at)
         if digit < 0 or digit > 9:
             return value, at
         value = value * 10 + digit
@@ -60,14 +66,14 @@ def _number(data: Bytes, at: int) -> tuple[float, int]:
     first = at + negative
     value, at = _digits(data, first)
     digits = at - first
-    power = np.int64(0)
+    power = 0
     if digits == 0 or digits > _MOST_DIGITS:
         return 0.0, -1
     if data[at] == _POINT:
         point = at
         at += 1
         while True:
-            digit = np.int64(data[at]) - _ZERO
+            digit = _digit(data, at)
             if digit < 0 or digit > 9:
                 break
             value = value * 10 + digit
@@ -77,7 +83,7 @@ def _number(data: Bytes, at: int) -> tuple[float, int]:
             return 0.0, -1
     if data[at] | _CASE == _E:
         sign = data[at + 1]
-        begin = at + 1 + (sign == _MINUS or sign == _PLUS)
+        begin = at + 1 + (sign in (_MINUS, _PLUS))
         exponent, at = _digits(data, begin)
         if at == begin or at - begin > 3:
             return 0.0, -1

@@ -1,5 +1,4 @@
-"""CSV and CSV.gz into columns: rows of plain numbers by a kernel, others by pyarrow, and a plain
-reading to explain a refusal.
+"""CSV and CSV.gz into columns: plain numbers by a kernel, else pyarrow, and a plain reading of faults.
 
 A number is read as the float64 nearest to its decimal text. Nothing of the file but numbers and
 times ever leaves this module, so hostile text in headers or spare columns has nowhere to go.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ares.market.reading.columns import PRICES, ROLES
+from ares.market.reading.columns import PRICES
 from ares.market.reading.table import Table
 from ares.market.reading.textfile import NEWLINE, line_ends
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-_SAMPLED: Final = 4
+_SAMPLE: Final = 1 << 17  # as many values fill pyarrow's dictionary
 _SPARE_BITS: Final = 2
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing
 
@@ -65,13 +65,14 @@ def write_options(columns: Mapping[str, Any]) -> dict[str, Any]:
 def _repeats(column: Any) -> bool:
     """Whether values recur so that a dictionary of them pays: it is slow and large where they do not.
 
-    Every fourth value marks the place of its hash in a table; half of them must hit a marked one.
+    Some values mark the places of their hashes in a table; half of them must hit a marked one.
     """
-    sample = np.ascontiguousarray(column[::_SAMPLED]).view(np.uint64)
+    sample = np.ascontiguousarray(column[:: max(1, len(column) // _SAMPLE)]).view(np.uint64)
+    sample = sample ^ (sample >> np.uint64(32))  # the last bits of short decimals are regular
     bits = max(len(sample) - 1, 1).bit_length() + _SPARE_BITS
     marked = np.zeros(1 << bits, dtype=np.bool_)
     marked[(sample * _GOLDEN) >> np.uint64(64 - bits)] = True
-    return 2 * np.count_nonzero(marked) <= len(sample)
+    return bool(2 * np.count_nonzero(marked) <= len(sample))
 
 
 def decoded(source: Any, names: Sequence[str]) -> dict[str, list[Any]]:

@@ -321,9 +321,7 @@ def naming_repair() -> Iterator[None]:
         ) from error
 
 
-def _decoded(
-    folder: Path, part: Part, data: bytes, names: Sequence[str]
-) -> dict[str, list[Any]]:
+def _decoded(folder: Path, part: Part, data: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
     needs_pyarrow("a dataset", str(folder))
     import pyarrow as pa
 
