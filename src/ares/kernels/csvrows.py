@@ -30,18 +30,12 @@ _EXACT = 1 << 53
 _TENS = 10.0 ** np.arange(23)
 
 
-@compiled(_INT(_BYTES, _INT), allocates=False, inlined=True)
-def _digit(data: Bytes, at: int) -> int:
-    """The digit at `at`; below 0 or above 9 where there is none."""
-    return int(np.int64(data[at]) - _ZERO)
-
-
 @compiled(_PLACE(_BYTES, _INT), allocates=False, inlined=True)
 def _digits(data: Bytes, at: int) -> tuple[int, int]:
     """The integer of the digits from `at` on, and where they end; the text ends with none."""
     value = 0
     while True:
-        digit = _digit(data, at)
+        digit = data[at] - _ZERO
         if digit < 0 or digit > 9:
             return value, at
         value = value * 10 + digit
@@ -73,7 +67,7 @@ def _number(data: Bytes, at: int) -> tuple[float, int]:
         point = at
         at += 1
         while True:
-            digit = _digit(data, at)
+            digit = data[at] - _ZERO
             if digit < 0 or digit > 9:
                 break
             value = value * 10 + digit
