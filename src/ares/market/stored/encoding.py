@@ -113,7 +113,9 @@ def _chunks_of(column: pa.ChunkedArray) -> list[Any]:
 
 def joined(chunks: Sequence[Any]) -> Any:
     """One array; a single chunk is not copied."""
-    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks, out=allocated(sum(map(len, chunks)), chunks[0].dtype))
 
 
 def allocated(rows: int, dtype: Any) -> Any:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 REMEDY: Final = "`ares data repair` removes damaged parts; import the files again."
 GAPS: Final = ("timestamp", "missing")
 _GAP_GROUP: Final = 1 << 18
+_WORKERS: Final = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Part:
 
 
 class PartWriter:
-    """Writes bars as one file per year into `folder`; a worker encodes while the next year comes.
+    """Writes bars as one file per year into `folder`; workers encode while the next year comes.
 
     Use it in a `with` block: files that a failure leaves are named by no manifest.
     """
@@ -74,14 +75,14 @@ class PartWriter:
         self._aside: list[Int64Array] = []
         self._known: dict[int, tuple[Part, Mapping[str, Any]]] = {}
         self._left_out = TimesFile(folder)
-        self._worker = concurrent.futures.ThreadPoolExecutor(1, "ares-parts")
-        self._pending: tuple[int, concurrent.futures.Future[Part]] | None = None
+        self._workers = concurrent.futures.ThreadPoolExecutor(_WORKERS, "ares-parts")
+        self._pending: dict[int, concurrent.futures.Future[Part]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=True, cancel_futures=True)
         self._left_out.close()
 
     def expect(self, part: Part, columns: Mapping[str, Any]) -> None:
@@ -119,7 +120,7 @@ class PartWriter:
             StoreError: one cannot be written.
         """
         self._flush()
-        self._settle()
+        self._settle(0)
         return tuple(part for part in self._parts.values() if part is not None)
 
     def times(self) -> Iterator[Times]:
@@ -139,28 +140,26 @@ class PartWriter:
         self._aside.append(aside)
 
     def _flush(self) -> None:
-        """Give the year that is over to the worker."""
+        """Give the year that is over to a worker."""
         if self._year is None:
             return
         year, self._year = self._year, None
-        columns = {name: np.concatenate([p.pop(name) for p in self._held]) for name in COLUMNS}
+        columns = {name: joined([piece.pop(name) for piece in self._held]) for name in COLUMNS}
         self._left_out.write(year, np.concatenate(self._aside))
         self._held, self._aside = [], []
-        self._settle()
+        self._settle(_WORKERS - 1)
         self._parts[year] = None
         known, content = self._known.pop(year, (None, columns))
         if known is not None and _equal(columns, content):
             self._parts[year] = known
         elif len(columns["timestamp"]):
-            task = self._worker.submit(write_part, self._folder, str(year), columns)
-            self._pending = (year, task)
+            self._pending[year] = self._workers.submit(write_part, self._folder, str(year), columns)
 
-    def _settle(self) -> None:
-        """Wait for the worker, so that two years at most are held."""
-        if self._pending is not None:
-            year, task = self._pending
-            self._pending = None
-            self._parts[year] = task.result()
+    def _settle(self, most: int) -> None:
+        """Wait until few years are being encoded, so that few are held."""
+        while len(self._pending) > most:
+            year = min(self._pending)
+            self._parts[year] = self._pending.pop(year).result()
 
 
 class GapWriter:
