@@ -292,7 +292,7 @@ def random_walk(folder, rows, chunk=1_000_000):
     with (folder / "bars.csv").open("wb") as file:
         for at in range(0, rows, chunk):
             count = min(chunk, rows - at)
-            walk = level + np.cumsum(generator.normal(0, 2e-4, count) + 1e-5 * (10.3 - level))
+            walk = level + np.cumsum(generator.normal(0, 2e-4, count) + 1e-6 * (10.3 - level))
             close = np.round(np.exp(walk), 2)
             opening = np.concatenate([[np.round(np.exp(level), 2)], close[:-1]])
             level = walk[-1]

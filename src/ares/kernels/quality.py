@@ -8,6 +8,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from ares.kernels.compiling import compiled
+
 _F8 = numba.types.Array(numba.float64, 1, "C", readonly=True)
 _I8 = numba.types.Array(numba.int64, 1, "C", readonly=True)
 _TIMES = numba.types.Array(numba.int64, 1, "C")
@@ -15,6 +17,17 @@ _OUT = numba.types.Array(numba.float64, 1, "C")
 
 MEMORY = 60
 _TOLERANCE = 1e-12
+_ROUNDING = 1e-15
+
+
+@compiled(numba.boolean(_F8, numba.float64, numba.float64), allocates=False)
+def on_step(values: npt.NDArray[np.float64], scale: float, most: float) -> bool:
+    """Whether each value is, but for rounding, k / scale with an integer k below `most`."""
+    off = 0
+    for i in range(values.shape[0]):
+        units = np.rint(values[i] * scale)
+        off += not (abs(units / scale - values[i]) <= _ROUNDING * values[i] and units < most)
+    return off == 0
 
 
 def bad_prints(

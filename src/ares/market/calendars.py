@@ -214,17 +214,19 @@ class CalendarClues:
         """Look at the next piece of the ascending, distinct open times."""
         if len(timestamp) == 0:
             return
-        days = _nearest_day(timestamp) if self._interval == DAY else timestamp // DAY
+        # Hours are few, so most divisions are of them.
+        hours, bars = _lengths(timestamp // HOUR)
+        np.add.at(self._hours, hours % 24, bars)
+        days = hours // 24
+        if self._interval == DAY:
+            days, bars = _lengths(_nearest_day(timestamp))
         if not self._count:
             self._first_day = int(days[0])
         self._last_day = int(days[-1])
-        self._count += len(days)
-        of_day, per_day = _distinct(days)
-        weekday = (of_day + _EPOCH_WEEKDAY) % 7
-        bars = np.bincount(per_day, minlength=len(of_day))
+        self._count += len(timestamp)
+        weekday = (days + _EPOCH_WEEKDAY) % 7
         self._saturdays += int(bars[weekday == 5].sum())
         self._weekdays += int(bars[weekday < 5].sum())
-        self._hours += np.bincount(timestamp % DAY // HOUR, minlength=24)
 
     def calendar(self, pieces: Callable[[], Iterator[Int64Array]]) -> Calendar:
         """The calendar.
@@ -281,6 +283,12 @@ def _infer_session(pieces: Iterator[Int64Array], interval: int) -> Calendar:
             shortest = closes - opens
             best = Calendar("session", zone, opens, closes)
     return best
+
+
+def _lengths(values: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """The values of runs of equal ones, and how long each is."""
+    starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
+    return values[starts], np.diff(starts, append=len(values))
 
 
 def _absent(timestamp: Int64Array, interval: int) -> Int64Array:

@@ -131,6 +131,7 @@ class RawBars:
 
 
 _UNITS: Final = ("s", "ms", "us", "ns")
+_FACTORS: Final = (SECOND, SECOND // 1000, 1000, 1)
 _UNIT_BORDERS: Final = (1e11, 1e14, 1e17)
 
 
@@ -164,6 +165,8 @@ def normalise_timestamps(
         rows = np.flatnonzero(known)
         result[rows] = normalise_timestamps(numbers[rows], where=lambda row: where(int(rows[row])))
         return result
+    if numbers.dtype == np.int64 and (quick := _of_one_unit(numbers)) is not None:
+        return quick
     unit = np.searchsorted(_UNIT_BORDERS, np.abs(numbers.astype(np.float64)), side="right")
     _refuse_mixed_units(numbers, unit, where)
     if not unit.any() and bool(((numbers >= 19000101) & (numbers <= 21001231)).all()):
@@ -173,7 +176,7 @@ def normalise_timestamps(
             where=where(0),
             remedy="This looks like yyyymmdd: write it as yyyy-mm-dd.",
         )
-    factor = np.array([SECOND, SECOND // 1000, 1000, 1], dtype=np.int64)[unit]
+    factor = np.array(_FACTORS, dtype=np.int64)[unit]
     late = np.abs(numbers.astype(np.float64)) * factor >= 2.0**63
     if late.any():
         row = int(late.argmax())
@@ -191,6 +194,15 @@ def normalise_timestamps(
     fraction = np.where(unit < 3, numbers - whole, 0.0)
     exact = np.where(unit < 3, whole, np.rint(numbers / 1000.0)).astype(np.int64)
     return np.asarray((exact * micro + np.rint(fraction * micro).astype(np.int64)) * 1000)
+
+
+def _of_one_unit(numbers: Int64Array) -> Int64Array | None:
+    """Integers that all are ms, us or ns of one era; None for others, which take longer to judge."""
+    least, most = int(numbers.min()), int(numbers.max())
+    first, last = np.searchsorted(_UNIT_BORDERS, [least, most], side="right")
+    if first != last or first == 0 or float(most) * _FACTORS[last] >= 2.0**63:
+        return None
+    return np.asarray(numbers * _FACTORS[last])
 
 
 def _refuse_mixed_units(

@@ -306,7 +306,7 @@ def _verify(stream: BinaryIO, parts: list[Any], path: Path) -> None:
     for part in parts:
         for begin in range(0, len(part), _CHUNK):
             wanted = memoryview(part)[begin : begin + _CHUNK]
-            same = same and stream.read(len(wanted)) == wanted
+            same = same and stream.read(len(wanted)) == bytes(wanted)  # views compare item by item
             position += len(wanted) if same else 0
     if not same or stream.read(1):
         raise StoreError(

@@ -28,7 +28,6 @@ _MOST_DISTANCES: Final = 1 << 16
 """Different distances that are counted, the first in time: bars have few, and noise has no mode."""
 
 _MAX_DECIMALS: Final = 12
-_ROUNDING: Final = 1e-15
 _MOST_UNITS: Final = 1e13
 
 
@@ -140,17 +139,12 @@ class DecimalStep:
         return 0.0 if fine else 1.0 / scale
 
     def _fits(self, columns: Sequence[Float64Array]) -> bool:
+        from ares.kernels.quality import on_step  # numba costs a second
+
         scale = 10.0**self._decimals
-        return all(_on_step(column[:512], scale) for column in columns) and all(
-            _on_step(column, scale) for column in columns
+        return all(on_step(column[:512], scale, _MOST_UNITS) for column in columns) and all(
+            on_step(column, scale, _MOST_UNITS) for column in columns
         )
-
-
-def _on_step(column: Float64Array, scale: float) -> bool:
-    with np.errstate(over="ignore"):  # the largest floats are whole numbers of no step
-        units = np.rint(column * scale)
-    close = np.abs(units / scale - column) <= _ROUNDING * column
-    return bool((close & (units < _MOST_UNITS)).all())
 
 
 class Distances:

@@ -1,4 +1,4 @@
-"""CSV and CSV.gz into columns: pyarrow for speed, a plain second reading to explain a refusal.
+"""CSV and CSV.gz into columns: plain numbers by a kernel, else pyarrow, and a plain reading of faults.
 
 A number is read as the float64 nearest to its decimal text. Nothing of the file but numbers and
 times ever leaves this module, so hostile text in headers or spare columns has nowhere to go.
@@ -30,6 +30,7 @@ from ares.market.reading.columns import (
     refuse_clock,
 )
 from ares.market.reading.csvplain import TimeKind, read_plain, rows_of, time_kind
+from ares.market.reading.csvquick import read_quick
 from ares.market.reading.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
 from ares.market.reading.textfile import NEWLINE, blocks_of, first_line, text_of
 from ares.store.tables import table_engine
@@ -217,6 +218,8 @@ class _Reader:
             DataError: Rows differ in length, or no timestamp can be read.
         """
         kind = self.kind or self.kind_of(layout)
+        if kind == "integer" and (quick := self._quick(layout)) is not None:
+            return quick
         table = None
         if table_engine() == "pyarrow":
             try:
@@ -244,6 +247,17 @@ class _Reader:
             numbers={name: as_array(table.column(name)) for name in PRICES},
             where=self.where,
             row_of=self._row_numbers(table.num_rows),
+        )
+
+    def _quick(self, layout: Layout) -> Table | None:
+        return read_quick(
+            self.data,
+            layout,
+            self.where,
+            start=self.start,
+            delimiter=self.delimiter,
+            headed=self.headed,
+            rows_before=self.rows_before,
         )
 
     def kind_of(self, layout: Layout) -> TimeKind:

@@ -7,7 +7,6 @@ writes it, under a kernel lock; readers need none. Importing the same rows again
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -16,9 +15,8 @@ from ares.core.identity import fingerprint
 from ares.market.calendars import parse_calendar
 from ares.market.checking.door import Door
 from ares.market.checking.faults import place_in_rows
-from ares.market.files import cut, open_regular, with_notes
+from ares.market.files import cut, with_notes
 from ares.market.reading.columns import declared_columns
-from ares.market.reading.table import guarded
 from ares.market.stored.catalogue import (
     DatasetInfo,
     finer_dataset,
@@ -27,6 +25,7 @@ from ares.market.stored.catalogue import (
     missing_dataset,
     resample_hint,
 )
+from ares.market.stored.digests import digesting, file_digest
 from ares.market.stored.intake import check_rows, keep, merged_pieces
 from ares.market.stored.mending import repair_dataset
 from ares.market.stored.merging import added
@@ -131,18 +130,18 @@ def import_files(
     rules = door_rules(timeframe, door)
     folder = workspace.dataset(exchange, symbol, timeframe)
     rows = FileRows(paths, columns=columns, progress=progress)
-    sources = tuple(file_digest(path) for path in rows.files)
-    record_key = (sources, fingerprint((declared_columns(columns), dict(door))))
-    with locked(folder) as old:
+    read_as = fingerprint((declared_columns(columns), dict(door)))
+    with digesting(rows.files) as digests, locked(folder) as old:
         if old is None:
             checked = check_rows(folder, rows, rules)
             report = with_notes(checked.report, rows.notes)
-            imports = (ImportRecord(*record_key, report),)
+            imports = (ImportRecord(digests(), read_as, report),)
             new = manifest_of(checked, report, (symbol, exchange, timeframe), rules, imports)
             write_manifest(folder, new)
             return ImportResult(0, new.rows, True, report, folder)
         refuse_derived(old, folder)
         last = old.imports[-1]
+        record_key = (digests(), read_as)
         if (last.sources, last.options) == record_key and intact(folder, old):
             return ImportResult(old.rows, old.rows, False, last.quality, folder)
         again = FileRows(rows.files, columns=columns)  # without progress
@@ -254,16 +253,6 @@ def refuse_derived(manifest: Manifest, folder: Path) -> None:
         remedy=f"Import under another exchange or symbol name; or add bars of {finer} to the finer"
         " dataset, and `ares data resample` makes this one anew.",
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        DataError: The file cannot be read, or is none: a pipe or a device need not end.
-    """
-    with guarded(str(path)), open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_adjusted(manifest: Manifest, rules: DoorRules, folder: Path) -> None:

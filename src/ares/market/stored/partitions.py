@@ -32,6 +32,7 @@ from ares.market.stored.parts import (
     read_part,
     read_parts,
 )
+from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import FOREVER
 from ares.store.atomic import read_regular, sweep_orphans, write_atomic
 from ares.store.jsonio import json_bytes, parse_json
@@ -48,6 +49,7 @@ MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST: Final = 1 << 26
 _PATIENCE: Final = 10.0  # seconds
 _TRIES: Final = 3
+_BLOCK: Final = 1 << 15
 
 
 Read = TypeVar("Read")
@@ -268,28 +270,43 @@ def read_bars(folder: Path, manifest: Manifest, span: tuple[int, int] = FOREVER)
         timeframe=manifest.timeframe,
         tick=manifest.tick,
         calendar=manifest.calendar,
-        gaps=_gaps_within(columns["timestamp"], gaps["timestamp"], gaps["missing"]),
+        gaps=_gaps_within(
+            columns["timestamp"],
+            gaps["timestamp"],
+            gaps["missing"],
+            timeframe_ns(manifest.timeframe),
+        ),
         adjusted=manifest.adjusted,
         quality=manifest.quality,
     )
 
 
-def _gaps_within(times: Int64Array, before: Int64Array, missing: Int64Array) -> Int64Array:
+def _gaps_within(
+    times: Int64Array, before: Int64Array, missing: Int64Array, interval: int
+) -> Int64Array:
     """Rows of `Bars.gaps` for the gaps that have a bar of `times` on both sides."""
     start, stop = np.searchsorted(before, [times[0], times[-1]])
+    before = before[start:stop]
     rows = np.empty((stop - start, 3), dtype=np.int64)
-    rows[:, 0] = _places(times, before[start:stop])
-    rows[:, 1] = rows[:, 0] + 1
+    place = np.zeros(0, dtype=np.int64)
+    if len(before):
+        place = _holes(times, interval)
+        # Where every hole is a gap, as on most markets, these are they.
+        if not np.array_equal(times[place], before):
+            place = np.searchsorted(times, before)
+    rows[:, 0] = place
+    rows[:, 1] = place + 1
     rows[:, 2] = missing[start:stop]
     return rows
 
 
-def _places(times: Int64Array, some: Int64Array) -> Int64Array:
-    """Where `some` of the times are; both increase."""
-    distance = np.diff(times)
-    far = np.flatnonzero(distance > distance.min()) if len(distance) else times[:0]
-    # Where every hole is a gap, as on most markets, these are they.
-    return far if np.array_equal(times[far], some) else np.searchsorted(times, some)
+def _holes(times: Int64Array, interval: int) -> Int64Array:
+    """Positions of times whose next one is not an interval later; blockwise, within the caches."""
+    found = []
+    for begin in range(0, len(times), _BLOCK):
+        block = times[begin : begin + _BLOCK + 1]
+        found.append(begin + np.flatnonzero(block[1:] - block[:-1] != interval))
+    return np.concatenate(found)
 
 
 def _quality(tree: Mapping[str, Any]) -> QualityReport:

@@ -9,7 +9,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import io
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,15 @@ import numpy as np
 from ares.core.errors import ArtifactError
 from ares.market.ahead import ahead
 from ares.market.checking.door import Times
-from ares.market.raw import COLUMNS, PRICES
+from ares.market.raw import COLUMNS
+from ares.market.stored.encoding import (
+    allocated,
+    decoded,
+    encoded,
+    joined,
+    table_of,
+    write_options,
+)
 from ares.market.stored.scratch import TimesFile, scratch_file
 from ares.store.atomic import read_checked, write_atomic, writing
 from ares.store.tables import needs_pyarrow
@@ -28,8 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    import pyarrow as pa
-
     from ares.core.types import Int64Array
     from ares.market.checking.spacing import GapRows
 
@@ -37,6 +42,7 @@ REMEDY: Final = "`ares data repair` removes damaged parts; import the files agai
 GAPS_REMEDY: Final = "`ares data repair` finds the gaps of the bars again; no bar is lost."
 GAPS: Final = ("timestamp", "missing")
 _GAP_GROUP: Final = 1 << 18
+_WORKERS: Final = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Part:
 
 
 class PartWriter:
-    """Writes bars as one file per year into `folder`; a worker encodes while the next year comes.
+    """Writes bars as one file per year into `folder`; workers encode while the next year comes.
 
     Use it in a `with` block: files that a failure leaves are named by no manifest.
     """
@@ -70,14 +76,14 @@ class PartWriter:
         self._aside: list[Int64Array] = []
         self._known: dict[int, tuple[Part, Mapping[str, Any]]] = {}
         self._left_out = TimesFile(folder)
-        self._worker = concurrent.futures.ThreadPoolExecutor(1, "ares-parts")
-        self._pending: tuple[int, concurrent.futures.Future[Part]] | None = None
+        self._workers = concurrent.futures.ThreadPoolExecutor(_WORKERS, "ares-parts")
+        self._pending: dict[int, concurrent.futures.Future[Part]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=True, cancel_futures=True)
         self._left_out.close()
 
     def expect(self, part: Part, columns: Mapping[str, Any]) -> None:
@@ -115,18 +121,15 @@ class PartWriter:
             StoreError: one cannot be written.
         """
         self._flush()
-        self._settle()
+        self._settle(0)
         return tuple(part for part in self._parts.values() if part is not None)
 
     def times(self) -> Iterator[Times]:
         """Open times of each year once more, after `finish`."""
-        import pyarrow.parquet as pq
-
         for year, part in self._parts.items():
             kept = np.zeros(0, dtype=np.int64)
             if part is not None:
-                table = pq.read_table(self._folder / part.file, columns=["timestamp"])
-                kept = table.column(0).to_numpy()
+                kept = joined(decoded(self._folder / part.file, ["timestamp"])["timestamp"])
             aside = self._left_out.read(year)
             yield Times(np.sort(np.concatenate([kept, aside])) if len(aside) else kept, kept)
 
@@ -138,28 +141,26 @@ class PartWriter:
         self._aside.append(aside)
 
     def _flush(self) -> None:
-        """Give the year that is over to the worker."""
+        """Give the year that is over to a worker."""
         if self._year is None:
             return
         year, self._year = self._year, None
-        columns = {name: np.concatenate([piece[name] for piece in self._held]) for name in COLUMNS}
+        columns = {name: joined([piece.pop(name) for piece in self._held]) for name in COLUMNS}
         self._left_out.write(year, np.concatenate(self._aside))
         self._held, self._aside = [], []
-        self._settle()
+        self._settle(_WORKERS - 1)
         self._parts[year] = None
         known, content = self._known.pop(year, (None, columns))
         if known is not None and _equal(columns, content):
             self._parts[year] = known
         elif len(columns["timestamp"]):
-            task = self._worker.submit(write_part, self._folder, str(year), columns)
-            self._pending = (year, task)
+            self._pending[year] = self._workers.submit(write_part, self._folder, str(year), columns)
 
-    def _settle(self) -> None:
-        """Wait for the worker, so that two years at most are held."""
-        if self._pending is not None:
-            year, task = self._pending
-            self._pending = None
-            self._parts[year] = task.result()
+    def _settle(self, most: int) -> None:
+        """Wait until few years are being encoded, so that few are held."""
+        while len(self._pending) > most:
+            year = min(self._pending)
+            self._parts[year] = self._pending.pop(year).result()
 
 
 class GapWriter:
@@ -227,7 +228,7 @@ class GapWriter:
         with writing(self._folder):
             if self._writer is None:
                 self._open()
-            table = _table({"timestamp": time[:stop], "missing": missing[:stop]})
+            table = table_of({"timestamp": time[:stop], "missing": missing[:stop]})
             self._writer.write_table(table, row_group_size=_GAP_GROUP)
         self._rows += stop
         before = np.concatenate([gaps.before for gaps in self._held])
@@ -236,8 +237,8 @@ class GapWriter:
     def _open(self) -> None:
         import pyarrow.parquet as pq
 
-        schema = _table({name: np.zeros(0, dtype=np.int64) for name in GAPS}).schema
-        self._writer = pq.ParquetWriter(self._file, schema, **_options(GAPS))
+        none = {name: np.zeros(0, dtype=np.int64) for name in GAPS}
+        self._writer = pq.ParquetWriter(self._file, table_of(none).schema, **write_options(none))
 
 
 def write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
@@ -247,11 +248,7 @@ def write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
         StoreError: The disk is full, read-only or failing.
     """
     needs_pyarrow("a dataset", str(folder))
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(_table(columns), sink, **_options(list(columns)))
-    data = sink.getvalue()
+    data = encoded(columns)
     digest = hashlib.sha256(data).hexdigest()
     times = columns["timestamp"]
     part = Part(
@@ -264,7 +261,7 @@ def write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
     )
     path = folder / part.file
     if not _holds(path, part):
-        write_atomic(path, data)
+        write_atomic(path, [data])
     return part
 
 
@@ -274,8 +271,8 @@ def read_part(folder: Path, part: Part, names: Sequence[str]) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, changed, or holds something else.
     """
-    table = _decoded(folder, part, checked_bytes(folder, part), names)
-    return {name: table.column(name).to_numpy() for name in names}  # one chunk is not copied
+    columns = _decoded(folder, part, checked_bytes(folder, part), names)
+    return {name: joined(chunks) for name, chunks in columns.items()}
 
 
 def read_parts(folder: Path, parts: Sequence[Part], names: Sequence[str]) -> dict[str, Any]:
@@ -288,32 +285,21 @@ def read_parts(folder: Path, parts: Sequence[Part], names: Sequence[str]) -> dic
     """
     if len(parts) == 1:
         return read_part(folder, parts[0], names)
-    columns = {}
+    rows = sum(part.rows for part in parts)
+    columns: dict[str, Any] = {}
     at = 0
     contents = ahead(checked_bytes(folder, part) for part in parts)
-    tables = ahead(
+    pieces = ahead(
         _decoded(folder, part, data, names) for part, data in zip(parts, contents, strict=True)
     )
-    with contextlib.closing(contents), contextlib.closing(tables):
-        for table in tables:
-            for name in names:
-                column = table.column(name)
+    with contextlib.closing(contents), contextlib.closing(pieces):
+        for part, piece in zip(parts, pieces, strict=True):
+            for name, chunks in piece.items():
                 if not at:
-                    columns[name] = _allocated(sum(part.rows for part in parts), column.type)
-                begin = at
-                for chunk in column.chunks:
-                    columns[name][begin : begin + len(chunk)] = chunk.to_numpy()
-                    begin += len(chunk)
-            at += len(table)
+                    columns[name] = allocated(rows, chunks[0].dtype)
+                np.concatenate(chunks, out=columns[name][at : at + part.rows])
+            at += part.rows
     return columns
-
-
-def _allocated(rows: int, kind: pa.DataType) -> Any:
-    """An array in memory that Arrow has had before: the system's would be faulted in page by page."""
-    import pyarrow as pa
-
-    dtype = np.dtype(kind.to_pandas_dtype())
-    return np.frombuffer(pa.allocate_buffer(rows * dtype.itemsize), dtype)
 
 
 def checked_bytes(folder: Path, part: Part) -> bytes:
@@ -339,21 +325,20 @@ def naming_repair(remedy: str = REMEDY) -> Iterator[None]:
         ) from error
 
 
-def _decoded(folder: Path, part: Part, data: bytes, names: Sequence[str]) -> pa.Table:
+def _decoded(folder: Path, part: Part, data: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
     needs_pyarrow("a dataset", str(folder))
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = folder / part.file
     try:
-        table = pq.read_table(pa.BufferReader(data), columns=list(names)).select(names)
-    except (pa.ArrowException, OSError, KeyError) as error:
+        columns = decoded(pa.BufferReader(data), names)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise ArtifactError(
             "the part must be Parquet", where=str(path), value=str(error)[:200], remedy=REMEDY
         ) from None
-    if len(table) != part.rows:
+    if any(sum(map(len, chunks)) != part.rows for chunks in columns.values()):
         raise ArtifactError(f"the part must have {part.rows} rows", where=str(path), remedy=REMEDY)
-    return table
+    return columns
 
 
 def year_of(times: Int64Array) -> Int64Array:
@@ -363,23 +348,6 @@ def year_of(times: Int64Array) -> Int64Array:
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(np.array_equal(one[name], other[name]) for name in COLUMNS)
-
-
-def _table(columns: Mapping[str, Any]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table(dict(columns))
-
-
-def _options(names: Sequence[str]) -> dict[str, Any]:
-    # Prices repeat, volumes hardly do: their bytes compress in half the time when apart.
-    encodings = {"timestamp": "DELTA_BINARY_PACKED", "volume": "BYTE_STREAM_SPLIT"}
-    return {
-        "compression": "zstd",
-        "use_dictionary": [name for name in names if name in PRICES],
-        "column_encoding": {name: encodings[name] for name in names if name in encodings},
-        "write_statistics": False,
-    }
 
 
 def _holds(path: Path, part: Part) -> bool:

@@ -1,0 +1,93 @@
+"""The quick reading of CSV rows gives what the other readers give, and only says so sooner."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ares.core.errors import DataError
+from ares.market.reading import csvfile, textfile
+from ares.market.reading.csvfile import read_csv, stream_csv
+
+pytestmark = pytest.mark.compiled
+NAMES = ("open", "high", "low", "close", "volume")
+ODD = ["", "nan", "+2", " 2", '"2"', "2.", "1e400", "12345678901234567890", "x"]
+
+
+def seen(tables):
+    """Everything in tables that a caller can see."""
+    found = {name: [] for name in ("timestamp", "row_of", *NAMES)}
+    problems = []
+    for table in tables:
+        before = len(found["row_of"])
+        problems += [(before + p.row, p.column, p.text) for p in table.problems]
+        found["timestamp"] += table.timestamp.tolist()
+        found["row_of"] += table.row_of.tolist()
+        for name in NAMES:
+            found[name] += [repr(value) for value in table.numbers[name].tolist()]
+    return found, problems
+
+
+def outcome(read, path):
+    try:
+        return seen(read(path))
+    except DataError as error:
+        return str(error)
+
+
+@st.composite
+def texts(draw):
+    """Files of which some rows are out of the ordinary."""
+    header = draw(st.sampled_from(["", "t,o,h,l,c,v", '"t","o","h","l","c","v"', "t,o,h,l,c,v,x"]))
+    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    rows = []
+    for n in range(draw(st.integers(1, 40))):
+        cells = [str(1_600_000_020 + 60 * n), f"{n}.125", "50.5", "1e-05", f"{n}", "0.000"]
+        if draw(st.integers(0, 15)) == 0:
+            cells[draw(st.integers(0, 5))] = draw(st.sampled_from(ODD))
+        rows.append(",".join(cells))
+        if draw(st.integers(0, 30)) == 0:
+            rows.append(draw(st.sampled_from(["", " ", "1,2"])))
+    lines = ([header] if header else []) + rows
+    blank = draw(st.sampled_from(["", "\n", "\ufeff"]))
+    return blank + end.join(lines) + draw(st.sampled_from(["", end]))
+
+
+@given(texts(), st.integers(8, 400), st.booleans())
+def test_a_file_is_read_as_without_the_quick_reader(tmp_path_factory, text, step, packed):
+    path = tmp_path_factory.mktemp("quick") / "bars.csv"
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    order = None if "t,o" in text or '"t"' in text else ("t", "o", "h", "l", "c", "v")
+    readers = [
+        lambda p: [read_csv(p, columns=order)],
+        lambda p: list(stream_csv(p, columns=order)),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textfile, "STEP", step)
+        quick = [outcome(read, path) for read in readers]
+        patch.setattr(csvfile, "read_quick", lambda *_, **__: None)
+        slow = [outcome(read, path) for read in readers]
+    assert quick == slow
+
+
+def test_plain_rows_need_no_other_reader(tmp_path, monkeypatch):
+    path = tmp_path / "bars.csv"
+    lines = [f"{60_000 * n},{n}.5,{n}.75,{n}.25,{n}.5,1e-06" for n in range(1, 5000)]
+    path.write_text("timestamp,open,high,low,close,volume\n" + "\n".join(lines))
+
+    def refused(*_, **__):
+        raise AssertionError("the slow reader was asked")
+
+    monkeypatch.setattr(csvfile._Reader, "_parse", refused)
+    monkeypatch.setattr(csvfile, "read_plain", refused)
+    monkeypatch.setattr(textfile, "STEP", 10_000)
+    assert len(read_csv(path)) == 4999
+    tables = list(stream_csv(path))
+    assert len(tables) > 10
+    assert sum(len(table) for table in tables) == 4999
+    rows = np.concatenate([table.row_of for table in tables])
+    assert np.array_equal(rows, np.arange(2, 5001))
