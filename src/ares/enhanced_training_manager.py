@@ -21,6 +21,7 @@ from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
 from ares.store.memo import memo_counts, remembering
+from ares.store.scratch import scratching
 from ares.store.store import Store
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class EnhancedTrainingManager:
                 memory=tools.memory_manager,
                 admit=admission(tools.memory_manager),
             )
-            with tools.watched(), remembering(None if self._fresh else runner.store):
+            memory = remembering(None if self._fresh else runner.store)
+            with tools.watched(), memory, scratching(runner.store):
                 try:
                     return self._run(runner, source, session)
                 except UntilReached:

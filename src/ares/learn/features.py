@@ -23,6 +23,7 @@ from ares.learn.features_volume import VOLUME_FEATURES
 from ares.learn.splits import stretches
 from ares.store.codecs import register
 from ares.store.memo import active
+from ares.store.scratch import relax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 PIECE: Final = 16_384
 """Rows that are computed at a time: 8 MB of features, and no result depends on it."""
+_RELAXED: Final = 32
+"""Pieces after which maps let go of their pages."""
 
 FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
     {feature.name: feature for feature in (*PRICE_FEATURES, *TREND_FEATURES, *VOLUME_FEATURES)}
@@ -130,6 +133,8 @@ def feature_pieces(
                 break
             cuts.pop(0)
         yield start, piece
+        if start // size % _RELAXED == _RELAXED - 1:
+            relax()  # these bars are not needed again soon
 
 
 class _Stretch:

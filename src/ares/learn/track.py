@@ -114,8 +114,9 @@ def view_track(bars: Bars, track: Track) -> TrackView:
     if coarse is bars:
         return TrackView(bars, None)
     opens = coarse.close_time - bars.interval_ns
-    row = np.searchsorted(bars.timestamp, opens, side="right") - 1
-    return TrackView(coarse, row.astype(np.int64))
+    row = np.searchsorted(bars.timestamp, opens, side="right")
+    row -= 1
+    return TrackView(coarse, row)
 
 
 @register(schema=1)

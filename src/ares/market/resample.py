@@ -122,5 +122,8 @@ def align(coarse: Bars, base: Bars) -> Int64Array:
     That is the last one whose close time is not after the base bar's close time; -1 where there
     is none. int64 (n,).
     """
-    known = np.searchsorted(coarse.close_time, base.close_time, side="right") - 1
+    # Close times of `base` would be kept with it: eight bytes a bar for a look at some.
+    latest = base.timestamp + (base.interval_ns - coarse.interval_ns)
+    known = np.searchsorted(coarse.timestamp, latest, side="right")
+    known -= 1
     return np.asarray(known, dtype=np.int64)

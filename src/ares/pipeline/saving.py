@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ares.learn.regimes import NAMES
 from ares.market.timeframe import DAY
 from ares.model.artifact import model_files
 from ares.pipeline import summaries
@@ -15,6 +16,7 @@ from ares.store.tables import encode_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ares.core.types import Int8Array
     from ares.market.bars import Bars
     from ares.pipeline.values import MarketData, Trained, WalkForward
     from ares.validate.ab_test import ABReport
@@ -43,16 +45,13 @@ def run_files(
             "benchmark_return": oos.benchmark_returns,
         }
     )
-    predictions = pd.DataFrame()
-    if oos.predictions is not None:
-        predictions = oos.predictions.astype({"regime": "str"})
     files = {
         "config.toml": config_toml.encode(),
         "params.json": as_json(summaries.plain(trained.plan.params)),
         **as_table("trials", trained.plan.trials),
         **as_table("trades", oos.trades),
         **as_table("equity", equity),
-        **as_table("oos", predictions),
+        **as_table("oos", predictions_table(data.bars, walk)),
         **as_table("market", daily_market(data.bars, trained)),
     }
     files |= {f"models/{name}": body for name, body in model_files(trained.model).items()}
@@ -63,6 +62,38 @@ def run_files(
     for number, found in step_summaries(data, trained, walk, stress, comparison, search).items():
         files[f"steps/{number:02d}.json"] = as_json(found)
     return files
+
+
+def predictions_table(bars: Bars, walk: WalkForward) -> pd.DataFrame:
+    """What `TradingModel.predict` says at every test bar, with the window's number in front."""
+    import pandas as pd
+
+    said = walk.predictions
+    windows = [result.window for result in walk.results]
+    sizes = [float(str(model.params.get("size", 1.0))) for model in walk.models]
+    action = np.concatenate([each.action for each in said])
+    rows = [len(each) for each in said]
+    size = np.repeat(sizes, rows)
+    size[action == 0] = 0.0
+    times = [bars.timestamp[window.test_start : window.test_stop] for window in windows]
+    columns = {
+        "window": np.repeat(np.array([each.index for each in windows], dtype=np.int64), rows),
+        "timestamp": pd.DatetimeIndex(np.concatenate(times), tz="UTC"),
+        "p_up": np.concatenate([each.p_up for each in said]),
+        "confidence": np.concatenate([each.confidence for each in said]),
+        "regime": _named(np.concatenate([each.regime for each in said])),
+        "action": action,
+        "size": size,
+    }
+    return pd.DataFrame(columns, copy=False)
+
+
+def _named(regime: Int8Array) -> Any:
+    """Names of regimes as text; missing where there is none."""
+    import pandas as pd
+
+    names = pd.array([*NAMES, None], dtype="str")
+    return names.take(np.where(regime < 0, len(NAMES), regime).astype(np.intp))
 
 
 def step_summaries(

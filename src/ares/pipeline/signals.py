@@ -12,6 +12,7 @@ from ares.learn.track import view_track
 from ares.market.resample import align
 from ares.model.trading_model import join, side_of
 from ares.pipeline.values import Calibrated
+from ares.store import scratch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ def calibrated_signals(
 ) -> Calibrated:
     """Join both tracks at the base bars and measure their calibration on chained predictions."""
     analyst, tactician = (view_track(bars, track).bars for track in tracks)
-    p_up, confidence, score = (np.empty(len(bars)) for _ in range(3))
+    p_up, confidence, score = (scratch.full(len(bars), np.nan) for _ in range(3))
     side = np.empty(len(bars), dtype=np.int8)
     for start in range(0, len(bars), PIECE):
         part = slice(start, min(start + PIECE, len(bars)))

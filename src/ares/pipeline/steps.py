@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ares.learn.track import Dataset, ExtraColumns, Track
     from ares.market.bars import Bars, Holdout
     from ares.model.trading_model import TradingModel
-    from ares.pipeline.values import Calibrated, Plan, Recipe, Tools, Trained
+    from ares.pipeline.values import Calibrated, Plan, Predictions, Recipe, Tools, Trained
     from ares.validate.ab_test import ABReport
     from ares.validate.monte_carlo import MonteCarloReport
     from ares.validate.walk_forward import Window, WindowResult
@@ -79,6 +79,7 @@ class _Tested:
 
     result: WindowResult
     score: Float64Array
+    predictions: Predictions
     model: TradingModel
     trials: int
     notes: tuple[str, ...]
@@ -257,8 +258,8 @@ def validate_walk_forward(
         trained = refit.train(window.index, bars[: window.train_stop])
         model, plan = trained.model, trained.plan
         del trained  # the rest of it is large, and not needed any more
-        result, score = test_window(bars, model, plan, window, market)
-        return _Tested(result, score, model, len(plan.trials), plan.notes)
+        result, signals, said = test_window(bars, model, plan, window, market)
+        return _Tested(result, signals.score, said, model, len(plan.trials), plan.notes)
 
     done = walk_forward(len(bars), config, one)
     results = tuple(tested.result for tested in done)
@@ -273,9 +274,10 @@ def validate_walk_forward(
     )
     return WalkForward(
         oos=oos,
-        results=tuple(replace(result, predictions=None) for result in results),  # they are in `oos`
+        results=results,
         models=tuple(tested.model for tested in done),
         scores=tuple(tested.score for tested in done),
+        predictions=tuple(tested.predictions for tested in done),
         evidence=evidence,
         trials=sum(tested.trials for tested in done),
         notes=tuple(
@@ -292,9 +294,7 @@ def validate_monte_carlo(
 ) -> MonteCarloReport:
     """Resample the stitched curve and trade it again under stress."""
     market = Market(recipe.costs, recipe.search.fill, recipe.max_gap)
-    rerun = stressed_rerun(
-        bars.afresh(), walk.results, walk.models, walk.scores, market, config.price_noise
-    )
+    rerun = stressed_rerun(bars, walk.results, walk.models, walk.scores, market, config.price_noise)
     return monte_carlo(
         walk.oos.daily_returns,
         np.concatenate([equity_returns(result.trades) for result in walk.results]),
