@@ -14,6 +14,7 @@ from ares.core.errors import InputError
 from ares.core.identity import fingerprint
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
+from ares.market.budget import steady_allocator
 from ares.pipeline import steps
 from ares.pipeline.footprint import admission, admit_all, preload
 from ares.pipeline.program import recipe_of, refit
@@ -132,6 +133,7 @@ class EnhancedTrainingManager:
         """
         self._take(training_input)
         preload()
+        steady_allocator()
         tools = self.get_optimized_manager()
         tools.memory_manager.measure_base()
         self.initialize()

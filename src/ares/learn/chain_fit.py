@@ -18,7 +18,7 @@ from ares.core.types import readonly
 from ares.learn.calibration import Calibrator, fit_calibrator, log_loss
 from ares.learn.enhancement import enhance_specialists
 from ares.learn.ensembles import Stacker, fit_ensemble, gate
-from ares.learn.features import PIECE
+from ares.learn.features import in_pieces
 from ares.learn.regime_chain import N_REGIMES, RegimeChain, RegimeStates, regime_states
 from ares.learn.specialists import Specialists, fit_specialists
 from ares.learn.track import Dataset, Track, TrackView, track_pieces
@@ -201,8 +201,7 @@ def ensemble_chain(
             stacker, reason = _stacker(
                 dataset, fit, states_at, chain.training_rows(chunk, dataset.t1), config
             )
-            for begin in range(inside.start, inside.stop, PIECE):
-                part = slice(begin, min(begin + PIECE, inside.stop))
+            for part in in_pieces(inside.start, inside.stop):
                 p[part] = combine(stacker, fit.predictions[part], states.at(view.bars[part]))
             if stacker is None:
                 notes.append(f"chunk {chunk}: gating alone, {reason}")
@@ -232,8 +231,7 @@ def calibrate_chain(
         elif calibrator.reason:
             notes.append(f"chunk {chunk}: identity, {calibrator.reason}")
         inside = _inside(view, chain, chunk)
-        for begin in range(inside.start, inside.stop, PIECE):
-            part = slice(begin, min(begin + PIECE, inside.stop))
+        for part in in_pieces(inside.start, inside.stop):
             p[part] = calibrator.predict(raw[part])
         calibrators.append(calibrator)
     final = scored & (dataset.t0 >= chain.borders[-2])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PIECE: Final = 16_384
 """Rows that are computed at a time: 8 MB of features, and no result depends on it."""
-_RELAXED: Final = 32
+_RELAXED: Final = 8
 """Pieces after which maps let go of their pages."""
 
 FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
@@ -134,7 +134,15 @@ def feature_pieces(
             cuts.pop(0)
         yield start, piece
         if start // size % _RELAXED == _RELAXED - 1:
-            relax()  # these bars are not needed again soon
+            relax()
+
+
+def in_pieces(start: int, stop: int) -> Iterator[slice]:
+    """Rows [start, stop) as slices of `PIECE` rows; what lies behind need not stay in memory."""
+    for count, begin in enumerate(range(start, stop, PIECE), start=1):
+        yield slice(begin, min(begin + PIECE, stop))
+        if count % _RELAXED == 0:
+            relax()
 
 
 class _Stretch:

@@ -91,6 +91,7 @@ def barrier_width(bars: Bars, window: int, horizon: int, max_gap: int | None = 6
             close = bars.close[max(stretch.start, start - window) : stop]
             _, deviation = rolling_deviation(log_change(close, 1), window)
             width[start:stop] = deviation[start - stop :] * math.sqrt(horizon)
+            scratch.relax()
     return width
 
 

@@ -12,6 +12,7 @@ from ares.market.bars import Bars
 from ares.market.calendars import parse_calendar
 from ares.market.raw import COLUMNS
 from ares.market.timeframe import DAY, WEEK, timeframe_ns
+from ares.store.scratch import relax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,10 @@ def resample(bars: Bars, timeframe: str) -> Bars:
     market = f"{bars.symbol} {bars.exchange}"
     resampler = Resampler(bars.timeframe, timeframe, market)
     cuts = [slice(at, at + _PIECE) for at in range(0, len(bars), _PIECE)]
-    pieces = [resampler.push({n: getattr(bars, n)[cut] for n in COLUMNS}) for cut in cuts]
+    pieces = []
+    for cut in cuts:
+        pieces.append(resampler.push({n: getattr(bars, n)[cut] for n in COLUMNS}))
+        relax()
     pieces.append(resampler.finish())
     columns: dict[str, Any] = {n: np.concatenate([piece[n] for piece in pieces]) for n in COLUMNS}
     missing = parse_calendar(bars.calendar).missing(columns["timestamp"], timeframe_ns(timeframe))

@@ -64,6 +64,7 @@ _LIBRARIES: Final = (
     "lightgbm",
     "pandas",
     "plotly.graph_objects",
+    "pyarrow.dataset",
     "pyarrow.parquet",
     "scipy.optimize",
     "scipy.stats",

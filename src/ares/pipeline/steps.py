@@ -9,7 +9,7 @@ import numpy as np
 
 from ares.core.identity import seed_for
 from ares.learn.chain_fit import calibrate_chain, chained_loss, ensemble_chain, fit_chain
-from ares.learn.features import PIECE
+from ares.learn.features import in_pieces
 from ares.learn.incremental import IncrementalTrainer
 from ares.learn.regime_chain import fit_regime_chain, regime_states
 from ares.learn.splits import forward_chain
@@ -125,8 +125,9 @@ def split_by_regime(bars: Bars, regimes: RegimeChain, splits: SplitConfig) -> Sp
     for chunk, model in enumerate(regimes.models):
         states = regime_states(model, coarse)
         start, stop = chain.borders[chunk : chunk + 2].tolist()
-        for begin in range(0, stop, PIECE):
-            probabilities = states.at(bars[begin : min(begin + PIECE, stop)])
+        for part in in_pieces(0, stop):
+            begin = part.start
+            probabilities = states.at(bars[part])
             before = probabilities[: max(start - begin, 0)]
             occupancy[chunk] += np.nan_to_num(before).sum(axis=0)
             inside = probabilities[len(before) :]
