@@ -18,7 +18,7 @@ from ares.pipeline import steps
 from ares.pipeline.optimise import middle, search_space
 from ares.pipeline.program import Trained, recipe_of, refit
 from ares.pipeline.publish import headline
-from ares.pipeline.saving import predictions_table
+from ares.pipeline.saving import predictions_pieces
 from ares.pipeline.step import Runner
 from ares.pipeline.stress import delayed, noisy, stressed_rerun
 from ares.pipeline.values import Recipe, Tools, WalkForward
@@ -99,7 +99,7 @@ def test_windows_train_before_they_test(
 def test_equity_days_and_trades_tell_one_story(bars: Bars, walk: WalkForward) -> None:
     oos = walk.oos
     assert oos.day.tolist() == (bars.timestamp[960:] // DAY).tolist()
-    table = predictions_table(bars, walk)
+    table = pd.concat(predictions_pieces(bars, walk))
     assert table["window"].tolist() == [0] * 480 + [1] * 480
     assert table["timestamp"].tolist() == pd.DatetimeIndex(bars.timestamp[960:], tz="UTC").tolist()
     growth = 1.0
