@@ -14,6 +14,7 @@ from ares.core.errors import InputError
 from ares.core.identity import fingerprint
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
+from ares.market.budget import steady_allocator
 from ares.pipeline import steps
 from ares.pipeline.footprint import admission, admit_all, preload
 from ares.pipeline.program import recipe_of, refit, refuse_few_bars
@@ -21,6 +22,7 @@ from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
 from ares.store.memo import memo_counts, remembering
+from ares.store.scratch import scratching
 from ares.store.store import Store
 
 if TYPE_CHECKING:
@@ -131,6 +133,7 @@ class EnhancedTrainingManager:
         """
         self._take(training_input)
         preload()
+        steady_allocator()
         tools = self.get_optimized_manager()
         tools.memory_manager.measure_base()
         self.initialize()
@@ -148,7 +151,8 @@ class EnhancedTrainingManager:
                 memory=tools.memory_manager,
                 admit=admission(tools.memory_manager),
             )
-            with tools.watched(), remembering(None if self._fresh else runner.store):
+            memory = remembering(None if self._fresh else runner.store)
+            with tools.watched(), memory, scratching(runner.store):
                 try:
                     return self._run(runner, source, session)
                 except UntilReached:

@@ -18,11 +18,11 @@ from ares.pipeline import steps
 from ares.pipeline.optimise import middle, search_space
 from ares.pipeline.program import Trained, recipe_of, refit
 from ares.pipeline.publish import headline
+from ares.pipeline.saving import predictions_pieces
 from ares.pipeline.step import Runner
 from ares.pipeline.stress import delayed, noisy, stressed_rerun
 from ares.pipeline.values import Recipe, Tools, WalkForward
 from ares.pipeline.walk import Market, buy_and_hold, equity_returns
-from ares.validate.walk_forward import Window
 from small_runs import small_bars, small_config
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def test_windows_train_before_they_test(
 def test_equity_days_and_trades_tell_one_story(bars: Bars, walk: WalkForward) -> None:
     oos = walk.oos
     assert oos.day.tolist() == (bars.timestamp[960:] // DAY).tolist()
-    assert len(oos.predictions) == 960
+    table = pd.concat(predictions_pieces(bars, walk))
+    assert table["window"].tolist() == [0] * 480 + [1] * 480
+    assert table["timestamp"].tolist() == pd.DatetimeIndex(bars.timestamp[960:], tz="UTC").tolist()
     growth = 1.0
     for result in walk.results:
         growth *= 1.0 + result.trades["pnl"].sum()  # each window starts with a cash of 1
@@ -171,12 +173,13 @@ def test_equity_returns_compound_to_the_equity() -> None:
 @pytest.mark.parametrize("late", [0, 1, 3])
 def test_a_delayed_score_is_known_later_and_starts_with_the_window(late: int) -> None:
     score = np.arange(20.0)
-    found = delayed(score[10:], late, Window(0, 10, 10, 20))
-    for bar in range(20):
+    found = delayed(score[10:], late)
+    assert len(found) == 10
+    for bar in range(10, 20):
         if bar < 10 + late:
-            assert np.isnan(found[bar])
+            assert np.isnan(found[bar - 10])
         else:
-            assert found[bar] == score[bar - late]
+            assert found[bar - 10] == score[bar - late]
 
 
 def test_noise_keeps_bars_possible(bars: Bars) -> None:

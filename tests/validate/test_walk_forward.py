@@ -52,7 +52,6 @@ def result(index, start, stop, first_day, returns, **more) -> WindowResult:
         "exposure": 0.5,
         "train_returns": np.array([0.01, 0.03]),
         "trades": pd.DataFrame({"entry_bar": [start], "return": [0.25]}),
-        "predictions": pd.DataFrame({"p_up": np.linspace(0, 1, stop - start)}),
     }
     return WindowResult(
         window=Window(index, start, start, stop), daily_returns=returns, **{**given_, **more}
@@ -110,13 +109,12 @@ def test_tables_carry_their_window():
     assert found.trades["window"].tolist() == [0, 2]
     assert found.trades["entry_bar"].tolist() == [50, 55]
     assert found.trades["entry_bar"].dtype == np.int64
-    assert found.predictions["window"].tolist() == [0, 0, 0, 1, 1, 2]
     assert [w.n_trades for w in found.windows] == [1, 0, 1]
 
 
-def test_no_trades_and_no_predictions_at_all():
+def test_no_trades_at_all():
     empty = pd.DataFrame({"entry_bar": np.array([], dtype=np.int64), "return": np.array([])})
-    bare = {"trades": empty, "predictions": None, "train_returns": np.empty(0)}
+    bare = {"trades": empty, "train_returns": np.empty(0)}
     found = stitch(
         [result(0, 5, 6, 10, [0.0], **bare), result(1, 6, 7, 11, [0.0], **bare)], days_per_year=365
     )
@@ -126,7 +124,6 @@ def test_no_trades_and_no_predictions_at_all():
         "entry_bar": np.int64,
         "return": np.float64,
     }
-    assert found.predictions is None
     assert math.isnan(found.efficiency)
     assert math.isnan(found.windows[0].test_sharpe)
 

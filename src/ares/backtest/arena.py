@@ -253,7 +253,7 @@ class Arena:
         times = self._funding[0]
         if not len(times):
             return times
-        return np.searchsorted(self.bars.close_time, times).astype(np.int64)
+        return np.searchsorted(self.bars.timestamp, times - self.bars.interval_ns).astype(np.int64)
 
     def _rates(self, stops: StopTable) -> Float64Array:
         rates = np.empty((len(stops.rates), position.N_RATES))

@@ -245,7 +245,8 @@ def check_lookback(strategy: Strategy, point: Mapping[str, Any], n: int) -> None
 def _result(arena: Arena, walked: Walked) -> BacktestResult:
     """Tables and metrics, by one function for both engines."""
     bars, (ends, days) = arena.bars, arena.day_ends
-    elapsed = int(bars.close_time[arena.stop - 1]) - int(bars.timestamp[arena.start])
+    opens = bars.timestamp[arena.start : arena.stop]
+    elapsed = int(opens[-1]) + bars.interval_ns - int(opens[0])
     marks = Marks.of(
         walked.trades,
         walked.closes,
@@ -254,6 +255,5 @@ def _result(arena: Arena, walked: Walked) -> BacktestResult:
         elapsed_days=elapsed / DAY_NS,
         days_per_year=bars.days_per_year,
     )
-    close_time = bars.close_time[arena.start : arena.stop]
     outcome = Outcome.of(marks.equity, ruined=walked.ruined)
-    return full_result(bars, walked.trades, marks, walked.closes, close_time, outcome)
+    return full_result(bars, walked.trades, marks, walked.closes, opens + bars.interval_ns, outcome)

@@ -114,7 +114,9 @@ class ModelSignal(_ScoreRules):
 
 def _checked(score: Any) -> Float64Array:
     try:
-        array = np.array(score, dtype=np.float64)
+        array = np.asarray(score, dtype=np.float64)
+        if array.flags.writeable:
+            array = array.copy()
     except (TypeError, ValueError):
         array = np.empty((0, 0))
     if array.ndim != 1 or len(array) == 0:

@@ -18,12 +18,13 @@ from ares.core.types import readonly
 from ares.learn.calibration import Calibrator, fit_calibrator, log_loss
 from ares.learn.enhancement import enhance_specialists
 from ares.learn.ensembles import Stacker, fit_ensemble, gate
-from ares.learn.features import PIECE
+from ares.learn.features import in_pieces
 from ares.learn.regime_chain import N_REGIMES, RegimeChain, RegimeStates, regime_states
 from ares.learn.specialists import Specialists, fit_specialists
 from ares.learn.track import Dataset, Track, TrackView, track_pieces
 from ares.market.budget import give_back
 from ares.market.resample import resample
+from ares.store import scratch
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _chained(
     extra: ExtraColumns | None,
 ) -> Float64Array:
     """What each chunk's models say of their chunk, piece by piece."""
-    predictions = np.full((len(view.bars), 1 + N_REGIMES), np.nan)
+    predictions: Float64Array = scratch.full((len(view.bars), 1 + N_REGIMES), np.nan)
     for start, piece in track_pieces(view.bars, track, extra):
         for chunk, (specialists, state) in enumerate(zip(fitted, states, strict=True)):
             inside = _inside(view, chain, chunk)
@@ -185,7 +186,7 @@ def ensemble_chain(
     config: EnsembleConfig,
 ) -> EnsembleChain:
     """Combine each chunk's specialists: gating, and stacking once there are chained rows."""
-    p = np.full(len(view.bars), np.nan)
+    p: Float64Array = scratch.full(len(view.bars), np.nan)
     stackers: list[Stacker | None] = []
     notes: list[str] = []
     states_at = np.full((len(dataset.rows), N_REGIMES), np.nan)  # each by its chunk's own model
@@ -200,8 +201,7 @@ def ensemble_chain(
             stacker, reason = _stacker(
                 dataset, fit, states_at, chain.training_rows(chunk, dataset.t1), config
             )
-            for begin in range(inside.start, inside.stop, PIECE):
-                part = slice(begin, min(begin + PIECE, inside.stop))
+            for part in in_pieces(inside.start, inside.stop):
                 p[part] = combine(stacker, fit.predictions[part], states.at(view.bars[part]))
             if stacker is None:
                 notes.append(f"chunk {chunk}: gating alone, {reason}")
@@ -217,7 +217,7 @@ def calibrate_chain(
     config: CalibrationConfig,
 ) -> CalibrationChain:
     """Calibrate each chunk's probability on the chunks before it, and fit the final calibrator."""
-    p = np.full(len(view.bars), np.nan)
+    p: Float64Array = scratch.full(len(view.bars), np.nan)
     calibrators: list[Calibrator] = []
     notes: list[str] = []
     chunks = len(chain.borders) - 1
@@ -231,8 +231,7 @@ def calibrate_chain(
         elif calibrator.reason:
             notes.append(f"chunk {chunk}: identity, {calibrator.reason}")
         inside = _inside(view, chain, chunk)
-        for begin in range(inside.start, inside.stop, PIECE):
-            part = slice(begin, min(begin + PIECE, inside.stop))
+        for part in in_pieces(inside.start, inside.stop):
             p[part] = calibrator.predict(raw[part])
         calibrators.append(calibrator)
     final = scored & (dataset.t0 >= chain.borders[-2])

@@ -23,6 +23,7 @@ from ares.learn.features_volume import VOLUME_FEATURES
 from ares.learn.splits import stretches
 from ares.store.codecs import register
 from ares.store.memo import active
+from ares.store.scratch import relax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 PIECE: Final = 16_384
 """Rows that are computed at a time: 8 MB of features, and no result depends on it."""
+_RELAXED: Final = 8
+"""Pieces after which maps let go of their pages."""
 
 FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
     {feature.name: feature for feature in (*PRICE_FEATURES, *TREND_FEATURES, *VOLUME_FEATURES)}
@@ -130,6 +133,16 @@ def feature_pieces(
                 break
             cuts.pop(0)
         yield start, piece
+        if start // size % _RELAXED == _RELAXED - 1:
+            relax()
+
+
+def in_pieces(start: int, stop: int) -> Iterator[slice]:
+    """Rows [start, stop) as slices of `PIECE` rows; what lies behind need not stay in memory."""
+    for count, begin in enumerate(range(start, stop, PIECE), start=1):
+        yield slice(begin, min(begin + PIECE, stop))
+        if count % _RELAXED == 0:
+            relax()
 
 
 class _Stretch:

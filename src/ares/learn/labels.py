@@ -19,6 +19,7 @@ from ares.core.types import readonly
 from ares.kernels.barriers import NONE, TIME, UPPER, walk_barriers
 from ares.kernels.rolling import log_change, rolling_deviation
 from ares.learn.splits import stretches
+from ares.store import scratch
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
@@ -83,13 +84,14 @@ def barrier_width(bars: Bars, window: int, horizon: int, max_gap: int | None = 6
     in the first `window` bars of each stretch between gaps longer than `max_gap`, and 0 where no
     price moved.
     """
-    width = np.full(len(bars), np.nan)
+    width: Float64Array = scratch.full(len(bars), np.nan)
     for stretch in stretches(bars, max_gap):
         for start in range(stretch.start, stretch.stop, _PIECE):
             stop = min(start + _PIECE, stretch.stop)
             close = bars.close[max(stretch.start, start - window) : stop]
             _, deviation = rolling_deviation(log_change(close, 1), window)
             width[start:stop] = deviation[start - stop :] * math.sqrt(horizon)
+            scratch.relax()
     return width
 
 

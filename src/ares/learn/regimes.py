@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STATES: Final = 3
 DIRECTIONS: Final = ("bear", "sideways", "bull")
 VOLATILITIES: Final = ("calm", "normal", "wild")
+NAMES: Final = (*DIRECTIONS, *VOLATILITIES)
+"""All names that regimes have."""
 
 _FLOOR: Final = 1e-3  # least variance of a state, in training variances
 _RARE: Final = 0.01  # a state with a smaller share of the rows is degenerate

@@ -13,7 +13,7 @@ import numpy as np
 
 from ares.core.errors import ConfigError, DataError
 from ares.core.types import readonly
-from ares.learn.features import PIECE, compute_features, feature_names, feature_pieces
+from ares.learn.features import compute_features, feature_names, feature_pieces, in_pieces
 from ares.learn.labels import Labels, barrier_width, triple_barrier
 from ares.learn.splits import uniqueness
 from ares.market.resample import resample
@@ -114,8 +114,9 @@ def view_track(bars: Bars, track: Track) -> TrackView:
     if coarse is bars:
         return TrackView(bars, None)
     opens = coarse.close_time - bars.interval_ns
-    row = np.searchsorted(bars.timestamp, opens, side="right") - 1
-    return TrackView(coarse, row.astype(np.int64))
+    row = np.searchsorted(bars.timestamp, opens, side="right")
+    row -= 1
+    return TrackView(coarse, row)
 
 
 @register(schema=1)
@@ -249,8 +250,8 @@ def _labels(
     usable = usable & np.isfinite(width)
     candidates = 0
     parts: list[Labels] = []
-    for start in range(0, max(len(bars), 1), PIECE):
-        rows = start + np.flatnonzero(usable[start : start + PIECE]).astype(np.int64)
+    for part in in_pieces(0, max(len(bars), 1)):
+        rows = part.start + np.flatnonzero(usable[part]).astype(np.int64)
         labels = triple_barrier(
             bars,
             rows,
@@ -263,7 +264,7 @@ def _labels(
             max_gap=track.max_gap,
         )
         candidates += len(labels)
-        parts.append(labels.take(np.isin(labels.t0, _between(grid, start, start + PIECE))))
+        parts.append(labels.take(np.isin(labels.t0, _between(grid, part.start, part.stop))))
     return Labels.join(parts), candidates
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -12,6 +14,7 @@ from ares.core.errors import ConfigError
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _CGROUP_SELF: Final = Path("/proc/self/cgroup")
+_M_MMAP_THRESHOLD: Final = -3
 _STATUS: Final = Path("/proc/self/status")
 _UNLIMITED: Final = 1 << 60
 """Limits from here on mean none: cgroup v1 writes the largest page-aligned int64."""
@@ -47,14 +50,21 @@ def tree_bytes() -> int:
 
 def give_back() -> None:
     """Return memory that is free, but held by allocators, to the system."""
-    import ctypes
-    import sys
-
     arrow = sys.modules.get("pyarrow")
     if arrow is not None:
         arrow.default_memory_pool().release_unused()
     with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def steady_allocator() -> None:
+    """Let arrays from 1 MiB on go back to the system as soon as they are freed.
+
+    glibc moves that size up to 32 MiB by itself, and never gives back what threads freed at the end
+    of their heaps.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def peak_of_process() -> int:

@@ -12,6 +12,7 @@ from ares.market.bars import Bars
 from ares.market.calendars import parse_calendar
 from ares.market.raw import COLUMNS
 from ares.market.timeframe import DAY, WEEK, timeframe_ns
+from ares.store.scratch import relax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,10 @@ def resample(bars: Bars, timeframe: str) -> Bars:
     market = f"{bars.symbol} {bars.exchange}"
     resampler = Resampler(bars.timeframe, timeframe, market)
     cuts = [slice(at, at + _PIECE) for at in range(0, len(bars), _PIECE)]
-    pieces = [resampler.push({n: getattr(bars, n)[cut] for n in COLUMNS}) for cut in cuts]
+    pieces = []
+    for cut in cuts:
+        pieces.append(resampler.push({n: getattr(bars, n)[cut] for n in COLUMNS}))
+        relax()
     pieces.append(resampler.finish())
     columns: dict[str, Any] = {n: np.concatenate([piece[n] for piece in pieces]) for n in COLUMNS}
     missing = parse_calendar(bars.calendar).missing(columns["timestamp"], timeframe_ns(timeframe))
@@ -122,5 +126,8 @@ def align(coarse: Bars, base: Bars) -> Int64Array:
     That is the last one whose close time is not after the base bar's close time; -1 where there
     is none. int64 (n,).
     """
-    known = np.searchsorted(coarse.close_time, base.close_time, side="right") - 1
+    # Close times of `base` would be kept with it: eight bytes a bar for a look at some.
+    latest = base.timestamp + (base.interval_ns - coarse.interval_ns)
+    known = np.searchsorted(coarse.timestamp, latest, side="right")
+    known -= 1
     return np.asarray(known, dtype=np.int64)

@@ -13,6 +13,7 @@ from ares.learn.chain_fit import combine
 from ares.learn.features import feature_pieces
 from ares.learn.regime_chain import N_REGIMES, regime_states
 from ares.market.resample import align, resample
+from ares.store import scratch
 from ares.store.codecs import register
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ class Signals:
     @staticmethod
     def empty(n: int) -> Signals:
         """Room for `n` bars, to be filled by `put`."""
-        p_up, confidence, score = np.full((3, n), np.nan)
-        side = np.zeros(n, dtype=np.int8)
-        return Signals(p_up, confidence, side, np.full((n, N_REGIMES), np.nan), score)
+        p_up, confidence, score = (scratch.full(n, np.nan) for _ in range(3))
+        side = scratch.full(n, 0, np.int8)
+        return Signals(p_up, confidence, side, scratch.full((n, N_REGIMES), np.nan), score)
 
     def put(self, start: int, part: Signals) -> None:
         """Write what is said of the bars from `start` on."""
@@ -167,10 +168,10 @@ class TradingModel:
         return whole
 
     def score(self, bars: Bars, start: int = 0) -> Float64Array:
-        """The score at every close, float64 (n,); NaN before bar `start`, which is not asked for."""
-        score = np.full(len(bars), np.nan)
+        """The score at every close from bar `start` on, float64 (n - start,)."""
+        score: Float64Array = scratch.full(len(bars) - start, np.nan)
         for begin, part in self._pieces(bars, start):
-            score[begin : begin + len(part.score)] = part.score
+            score[begin - start : begin - start + len(part.score)] = part.score
         return score
 
     def _pieces(self, bars: Bars, start: int) -> Iterator[tuple[int, Signals]]:

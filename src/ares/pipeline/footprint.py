@@ -1,8 +1,9 @@
 """What each step is predicted to take, so that it is admitted or refused before it begins.
 
 A step takes some bytes for each base bar, which are counted below array by array, and some whatever
-the data: a piece of features, and the rows that models are trained on. Results of other steps are
-maps of files, of which only the columns that are read count.
+the data: a piece of features, and the rows that models are trained on. Results of steps and large
+arrays are maps of files, and those that are read piece by piece are let go of on the way.
+Resident memory is what counts, maps included: their pages could be taken back, but they are there.
 """
 
 from __future__ import annotations
@@ -38,24 +39,28 @@ LOADING: Final = 60 << 20
 ROW_BYTES: Final[Mapping[int, int]] = MappingProxyType(
     {
         2: _BARS,
-        3: _BARS + 4,  # the regime, and its mask
-        4: _BARS + 24,  # as step 8, for the analyst's longer bars
-        5: _BARS + 32,  # features, predictions and their files, for the analyst's longer bars
-        6: _BARS + 36,
-        7: _BARS + 16,
-        8: _BARS + 8 + 8 + 12 + 8,  # widths twice, labels alive and uniqueness, sides and masks
-        9: _BARS + 4 * 8 + 20,  # four predictions, and what labels and analyst say
-        10: 4 * 8 + 8 + 32,  # predictions, their ensemble, and what of the bars comes with times
-        11: 8 + 3 * 8 + 8 + 48,  # times, signals and sides, and both tracks' probabilities
-        12: _BARS + 2 * 8 + 8 + 6 * 8,  # scores, extremes; widths, or a curve with its times
-        13: _BARS + 2 * 8 + 8 + 6 * 8 + 40,  # the same, and what the windows leave behind
-        14: _BARS + 2 * 8 + 8 + 6 * 8 + 32,  # the same, with noisy prices for one window
-        15: _BARS + 2 * 8 + 8 + 6 * 8 + 20,
-        16: _BARS + 48,
+        3: _BARS + 4,  # the regime
+        4: _BARS + 8,  # as step 8, for the analyst's longer bars
+        5: _BARS,
+        6: _BARS,
+        7: _BARS + 8,
+        8: _BARS + 12,  # widths, sides and masks
+        9: _BARS + 12,  # pieces of predictions and of their file, and what labels and analyst say
+        10: _BARS + 24,  # predictions and their ensemble, piece by piece, at the rows of labels
+        11: _BARS + 24,  # the same, and both tracks' probabilities
+        12: _BARS + 8 + 28,  # scores; extremes, stale bars, a curve with its times
+        13: _BARS + 8 + 28,  # as step 12 of the last window; what windows leave lies in files
+        14: _BARS + 8 + 28,  # the same, with noisy prices for one window
+        15: _BARS + 16,  # scores and a curve of the holdout alone
+        16: _BARS + 16,  # predictions, a row group at a time, and their file
     }
 )
 """Bytes of each step for a base bar."""
 
+_TRAINING: Final = frozenset({4, 5, 6, 8, 9})
+"""The steps that hold the rows that models are trained on."""
+_WINDOWS: Final = 13
+"""The step that runs the others again, on fewer bars."""
 _OPENED: Final = 15
 """The step that opens the holdout."""
 
@@ -64,6 +69,7 @@ _LIBRARIES: Final = (
     "lightgbm",
     "pandas",
     "plotly.graph_objects",
+    "pyarrow.dataset",
     "pyarrow.parquet",
     "scipy.optimize",
     "scipy.stats",
@@ -95,7 +101,11 @@ def demand_of(number: int, arguments: Mapping[str, object]) -> Demand:
         if isinstance(demand, Demand):  # the loader of step 1
             return demand
     rows = max((_bars_of(value) for value in arguments.values()), default=0)
-    return Demand(_fixed(arguments), ROW_BYTES.get(number, 0), rows)
+    plain = Demand(_fixed(arguments, training=number in _TRAINING), ROW_BYTES.get(number, 0), rows)
+    if number != _WINDOWS:
+        return plain
+    inside = [demand_of(each, arguments) for each in _TRAINING]
+    return max(plain, *inside, key=Demand.total)
 
 
 def admit_all(memory: MemoryManager, data: MarketData, recipe: Recipe) -> None:
@@ -129,10 +139,10 @@ def _bars_of(value: object) -> int:
     return sealed.first_bar + sealed.n_bars if isinstance(sealed, Holdout) else 0
 
 
-def _fixed(arguments: Mapping[str, object]) -> int:
+def _fixed(arguments: Mapping[str, object], *, training: bool) -> int:
     """A piece of features three times, and the training rows of the larger track."""
     columns = len(FEATURES) + 6
-    most = max((_rows_of(value) for value in arguments.values()), default=0)
+    most = max((_rows_of(value) for value in arguments.values()), default=0) if training else 0
     return _FIXED + (3 * PIECE + _COPIES * most) * columns * 8
 
 

@@ -122,7 +122,7 @@ def assemble(
         tactician=tactician,
         params=dict(plan.params),
         max_gap=recipe.max_gap,
-        valid_from=int(bars.close_time[-1]),
+        valid_from=int(bars.timestamp[-1]) + bars.interval_ns,
     )
 
 

@@ -237,7 +237,8 @@ def headline(bars: Bars, walk: WalkForward, stress: MonteCarloReport) -> dict[st
     """
     oos, evidence = walk.oos, walk.evidence
     first, last = walk.results[0].window.test_start, walk.results[-1].window.test_stop - 1
-    years = (bars.close_time[last] - bars.timestamp[first]) / DAY_NS / YEAR_DAYS
+    elapsed = int(bars.timestamp[last]) + bars.interval_ns - int(bars.timestamp[first])
+    years = elapsed / DAY_NS / YEAR_DAYS
     total = stress.final_return.observed
     return {
         "total_return": total,

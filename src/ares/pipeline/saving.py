@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ares.learn.regimes import NAMES
 from ares.market.timeframe import DAY
 from ares.model.artifact import model_files
 from ares.pipeline import summaries
-from ares.store.tables import encode_table
+from ares.store.tables import encode_pieces, encode_table
+
+_ROWS = 1 << 18
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
+    from ares.core.types import Int8Array
     from ares.market.bars import Bars
     from ares.pipeline.values import MarketData, Trained, WalkForward
     from ares.validate.ab_test import ABReport
@@ -43,16 +49,14 @@ def run_files(
             "benchmark_return": oos.benchmark_returns,
         }
     )
-    predictions = pd.DataFrame()
-    if oos.predictions is not None:
-        predictions = oos.predictions.astype({"regime": "str"})
+    suffix, oos_body = encode_pieces(predictions_pieces(data.bars, walk))
     files = {
         "config.toml": config_toml.encode(),
         "params.json": as_json(summaries.plain(trained.plan.params)),
         **as_table("trials", trained.plan.trials),
         **as_table("trades", oos.trades),
         **as_table("equity", equity),
-        **as_table("oos", predictions),
+        "oos" + suffix: oos_body,
         **as_table("market", daily_market(data.bars, trained)),
     }
     files |= {f"models/{name}": body for name, body in model_files(trained.model).items()}
@@ -63,6 +67,53 @@ def run_files(
     for number, found in step_summaries(data, trained, walk, stress, comparison, search).items():
         files[f"steps/{number:02d}.json"] = as_json(found)
     return files
+
+
+def predictions_pieces(bars: Bars, walk: WalkForward) -> Iterator[pd.DataFrame]:
+    """What `TradingModel.predict` says at every test bar, with the window's number in front.
+
+    All of it at once would be more than the steps take.
+    """
+    import pandas as pd
+
+    ends = np.cumsum([len(each) for each in walk.predictions])
+    for begin in range(0, int(ends[-1]), _ROWS):
+        parts = []
+        for index, stop in enumerate(ends.tolist()):
+            start = stop - len(walk.predictions[index])
+            first, last = max(begin, start), min(begin + _ROWS, stop)
+            if first < last:
+                parts.append(_predictions(bars, walk, index, slice(first - start, last - start)))
+        yield pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+
+
+def _predictions(bars: Bars, walk: WalkForward, index: int, rows: slice) -> pd.DataFrame:
+    """Some rows of one window."""
+    import pandas as pd
+
+    window, said = walk.results[index].window, walk.predictions[index]
+    size = float(str(walk.models[index].params.get("size", 1.0)))
+    action = said.action[rows]
+    times = bars.timestamp[window.test_start : window.test_stop][rows]
+    return pd.DataFrame(
+        {
+            "window": np.full(len(action), window.index, dtype=np.int64),
+            "timestamp": pd.DatetimeIndex(times, tz="UTC"),
+            "p_up": said.p_up[rows],
+            "confidence": said.confidence[rows],
+            "regime": _named(said.regime[rows]),
+            "action": action,
+            "size": np.where(action != 0, size, 0.0),
+        }
+    )
+
+
+def _named(regime: Int8Array) -> Any:
+    """Names of regimes as text; missing where there is none."""
+    import pandas as pd
+
+    names = pd.array([*NAMES, None], dtype="str")
+    return names.take(np.where(regime < 0, len(NAMES), regime).astype(np.intp))
 
 
 def step_summaries(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ares.learn.calibration import brier, expected_calibration_error, reliability_table
-from ares.learn.features import PIECE
+from ares.learn.features import in_pieces
 from ares.learn.track import view_track
 from ares.market.resample import align
 from ares.model.trading_model import join, side_of
 from ares.pipeline.values import Calibrated
+from ares.store import scratch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +57,8 @@ def analyst_columns(
 def analyst_sides(columns: ExtraColumns, n: int) -> Int8Array:
     """The side at each of the tactician's `n` bars, int8 (n,); 0 where the analyst says nothing."""
     sides = np.zeros(n, dtype=np.int8)
-    for start in range(0, n, PIECE):
-        sides[start : start + PIECE] = np.nan_to_num(columns(start, min(start + PIECE, n))[:, 1])
+    for part in in_pieces(0, n):
+        sides[part] = np.nan_to_num(columns(part.start, part.stop)[:, 1])
     return sides
 
 
@@ -73,10 +74,9 @@ def calibrated_signals(
 ) -> Calibrated:
     """Join both tracks at the base bars and measure their calibration on chained predictions."""
     analyst, tactician = (view_track(bars, track).bars for track in tracks)
-    p_up, confidence, score = (np.empty(len(bars)) for _ in range(3))
+    p_up, confidence, score = (scratch.full(len(bars), np.nan) for _ in range(3))
     side = np.empty(len(bars), dtype=np.int8)
-    for start in range(0, len(bars), PIECE):
-        part = slice(start, min(start + PIECE, len(bars)))
+    for part in in_pieces(0, len(bars)):
         known = align(analyst, bars[part])
         side[part] = side_of(join(ensembles[0].p, known), direction)
         p_up[part] = join(chains[0].p, known)

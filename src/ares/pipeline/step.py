@@ -168,12 +168,10 @@ class Runner:
             if not cached:
                 self._admit(step, bound.arguments)
                 value = step(*args, **kwargs)
-                give_back()
+                self._rest()
                 digest = self._commit(key, value)
                 value = self._kept_value(digest, value)
-        if self._kept.store is not None:
-            self._kept.store.maps.evict()
-        give_back()
+        self._rest()
         self._known[id(value)] = (value, digest)
         record = StepRecord(
             step.number,
@@ -241,6 +239,12 @@ class Runner:
             return value
         again = self._kept.store.load(digest)
         return value if again is MISS else again
+
+    def _rest(self) -> None:
+        """Let go of what the step behind needed."""
+        if self._kept.store is not None:
+            self._kept.store.maps.evict()
+        give_back()
 
     def _degrade(self, message: str) -> None:
         self._kept.store = None

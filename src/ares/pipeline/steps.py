@@ -9,7 +9,7 @@ import numpy as np
 
 from ares.core.identity import seed_for
 from ares.learn.chain_fit import calibrate_chain, chained_loss, ensemble_chain, fit_chain
-from ares.learn.features import PIECE
+from ares.learn.features import in_pieces
 from ares.learn.incremental import IncrementalTrainer
 from ares.learn.regime_chain import fit_regime_chain, regime_states
 from ares.learn.splits import forward_chain
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ares.learn.track import Dataset, ExtraColumns, Track
     from ares.market.bars import Bars, Holdout
     from ares.model.trading_model import TradingModel
-    from ares.pipeline.values import Calibrated, Plan, Recipe, Tools, Trained
+    from ares.pipeline.values import Calibrated, Plan, Predictions, Recipe, Tools, Trained
     from ares.validate.ab_test import ABReport
     from ares.validate.monte_carlo import MonteCarloReport
     from ares.validate.walk_forward import Window, WindowResult
@@ -79,6 +79,7 @@ class _Tested:
 
     result: WindowResult
     score: Float64Array
+    predictions: Predictions
     model: TradingModel
     trials: int
     notes: tuple[str, ...]
@@ -124,8 +125,9 @@ def split_by_regime(bars: Bars, regimes: RegimeChain, splits: SplitConfig) -> Sp
     for chunk, model in enumerate(regimes.models):
         states = regime_states(model, coarse)
         start, stop = chain.borders[chunk : chunk + 2].tolist()
-        for begin in range(0, stop, PIECE):
-            probabilities = states.at(bars[begin : min(begin + PIECE, stop)])
+        for part in in_pieces(0, stop):
+            begin = part.start
+            probabilities = states.at(bars[part])
             before = probabilities[: max(start - begin, 0)]
             occupancy[chunk] += np.nan_to_num(before).sum(axis=0)
             inside = probabilities[len(before) :]
@@ -257,8 +259,8 @@ def validate_walk_forward(
         trained = refit.train(window.index, bars[: window.train_stop])
         model, plan = trained.model, trained.plan
         del trained  # the rest of it is large, and not needed any more
-        result, score = test_window(bars, model, plan, window, market)
-        return _Tested(result, score, model, len(plan.trials), plan.notes)
+        result, signals, said = test_window(bars, model, plan, window, market)
+        return _Tested(result, signals.score, said, model, len(plan.trials), plan.notes)
 
     done = walk_forward(len(bars), config, one)
     results = tuple(tested.result for tested in done)
@@ -273,9 +275,10 @@ def validate_walk_forward(
     )
     return WalkForward(
         oos=oos,
-        results=tuple(replace(result, predictions=None) for result in results),  # they are in `oos`
+        results=results,
         models=tuple(tested.model for tested in done),
         scores=tuple(tested.score for tested in done),
+        predictions=tuple(tested.predictions for tested in done),
         evidence=evidence,
         trials=sum(tested.trials for tested in done),
         notes=tuple(
@@ -292,9 +295,7 @@ def validate_monte_carlo(
 ) -> MonteCarloReport:
     """Resample the stitched curve and trade it again under stress."""
     market = Market(recipe.costs, recipe.search.fill, recipe.max_gap)
-    rerun = stressed_rerun(
-        bars.afresh(), walk.results, walk.models, walk.scores, market, config.price_noise
-    )
+    rerun = stressed_rerun(bars, walk.results, walk.models, walk.scores, market, config.price_noise)
     return monte_carlo(
         walk.oos.daily_returns,
         np.concatenate([equity_returns(result.trades) for result in walk.results]),

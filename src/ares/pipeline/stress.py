@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ares.pipeline.walk import Market, daily, trade
+from ares.learn.features import PIECE
+from ares.pipeline.walk import Market, daily, first_needed, trade
 from ares.validate.walk_forward import stitch
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ares.market.bars import Bars
     from ares.model.trading_model import TradingModel
     from ares.validate.monte_carlo import Rerun
-    from ares.validate.walk_forward import Window, WindowResult
+    from ares.validate.walk_forward import WindowResult
 
 
 def stressed_rerun(
@@ -40,15 +41,17 @@ def stressed_rerun(
     """
 
     def rerun(costs_multiple: float, latency: int, price_noise_seed: int | None) -> Float64Array:
-        traded = bars if price_noise_seed is None else noisy(bars, noise, price_noise_seed)
         costs = market.costs.times(costs_multiple)
         dear = dataclasses.replace(market, costs=costs)
         results = []
         for result, model, score in zip(windows, models, scores, strict=True):
             window = result.window
-            late = delayed(score, latency, window)
-            seen = traded[: window.test_stop].afresh()
-            run = trade(seen, late, dict(model.params), dear, window.test_start, window.test_stop)
+            first = first_needed(model.params, window.test_start)
+            seen = bars[first : window.test_stop]
+            if price_noise_seed is not None:
+                seen = noisy(bars, noise, price_noise_seed, first, window.test_stop)
+            late, start = delayed(score, latency), window.test_start - first
+            run = trade(seen, late, dict(model.params), dear, start)
             _, returns = daily(run)
             results.append(
                 dataclasses.replace(result, daily_returns=returns, trades=run.trades, closes=None)
@@ -58,25 +61,27 @@ def stressed_rerun(
     return rerun
 
 
-def delayed(score: Float64Array, bars: int, window: Window) -> Float64Array:
-    """The score as it is known `bars` later; nothing is known at the window's first bars.
-
-    Args:
-        score: Of bars [window.test_start, window.test_stop).
-        bars: How much later.
-        window: The window.
-
-    Returns:
-        float64 (window.test_stop,).
-    """
-    late = np.full(window.test_stop, np.nan)
-    late[window.test_start + bars :] = score[: len(score) - bars]
+def delayed(score: Float64Array, bars: int) -> Float64Array:
+    """A window's score as it is known `bars` later, float64; NaN at the window's first bars."""
+    late = np.full(len(score), np.nan)
+    late[bars:] = score[: len(score) - bars]
     return late
 
 
-def noisy(bars: Bars, noise: float, seed: int) -> Bars:
-    """Bars whose prices are scaled by one log-normal factor each, `noise` average ranges wide."""
-    width = noise * float(np.mean((bars.high - bars.low) / bars.close))
-    factor = np.exp(np.random.default_rng(seed).normal(0.0, width, len(bars)))
-    prices = {name: getattr(bars, name) * factor for name in ("open", "high", "low", "close")}
-    return dataclasses.replace(bars, **prices)
+def noisy(bars: Bars, noise: float, seed: int, start: int = 0, stop: int | None = None) -> Bars:
+    """Bars [start, stop) with prices scaled by one log-normal factor each.
+
+    The factors are `noise` average ranges of all bars wide, and do not depend on the range.
+    """
+    ranges = np.subtract(bars.high, bars.low)
+    ranges /= bars.close
+    width = noise * float(np.mean(ranges))
+    del ranges
+    generator = np.random.default_rng(seed)
+    for begin in range(0, start, PIECE):
+        generator.normal(size=min(PIECE, start - begin))
+    part = bars[start:stop]
+    factor = generator.normal(0.0, width, len(part))
+    np.exp(factor, out=factor)
+    prices = {name: getattr(part, name) * factor for name in ("open", "high", "low", "close")}
+    return dataclasses.replace(part, **prices)

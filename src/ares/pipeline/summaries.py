@@ -65,7 +65,8 @@ def of_splits(bars: Bars, splits: Splits) -> dict[str, Any]:
     """Step 3."""
     borders = splits.chain.borders
     return {
-        "borders": [iso(bars.timestamp[b]) for b in borders[:-1]] + [iso(bars.close_time[-1])],
+        "borders": [iso(bars.timestamp[b]) for b in borders[:-1]]
+        + [iso(bars.timestamp[-1] + bars.interval_ns)],
         "embargo_bars": splits.chain.embargo,
         "occupancy": plain(splits.occupancy),
     }

@@ -137,7 +137,32 @@ class Plan:
         readonly(self.full_runs)
 
 
-@register(schema=2)
+@register(schema=1)
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a window's model said at each of its test bars, as arrays: as a table it is thrice as large.
+
+    Attributes:
+        p_up: float64 (n,), as in `TradingModel.predict`; NaN where nothing is said.
+        confidence: float64 (n,), likewise.
+        regime: int8 (n,), index into `ares.learn.regimes.NAMES`; -1 where it is not known.
+        action: int8 (n,), side that the thresholds let in, or 0.
+    """
+
+    p_up: Float64Array
+    confidence: Float64Array
+    regime: Int8Array
+    action: Int8Array
+
+    def __post_init__(self) -> None:
+        for name in ("p_up", "confidence", "regime", "action"):
+            readonly(getattr(self, name))
+
+    def __len__(self) -> int:
+        return len(self.p_up)
+
+
+@register(schema=3)
 @dataclass(frozen=True)
 class WalkForward:
     """Step 13: the stitched curve, the windows' models, and the verdict.
@@ -147,6 +172,7 @@ class WalkForward:
         results: What each window made of its test bars.
         models: Each window's model.
         scores: Each window's score at bars [test_start, test_stop).
+        predictions: What each window's model said at these bars.
         evidence: The verdict and its numbers.
         trials: Points that the windows' searches looked at.
         notes: What happened inside the windows.
@@ -156,6 +182,7 @@ class WalkForward:
     results: tuple[WindowResult, ...]
     models: tuple[TradingModel, ...]
     scores: tuple[Float64Array, ...]
+    predictions: tuple[Predictions, ...]
     evidence: Evidence
     trials: int
     notes: tuple[str, ...]

@@ -10,18 +10,22 @@ import numpy as np
 
 from ares.backtest.engine import simulate
 from ares.backtest.strategies import ModelSignal
-from ares.learn.regimes import DIRECTIONS, VOLATILITIES
+from ares.learn.regimes import NAMES
 from ares.market.timeframe import DAY
+from ares.pipeline.values import Predictions
+from ares.store import scratch
 from ares.validate.walk_forward import Window, WindowResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from ares.backtest.costs import Costs
     from ares.backtest.result import BacktestResult
     from ares.core.types import Fill, Float64Array, Int64Array
     from ares.market.bars import Bars
-    from ares.model.trading_model import TradingModel
+    from ares.model.trading_model import Signals, TradingModel
     from ares.pipeline.values import Plan
 
 
@@ -40,19 +44,27 @@ def trade(
     params: dict[str, object],
     market: Market,
     start: int,
-    stop: int | None = None,
 ) -> BacktestResult:
-    """Trade a score on bars [start, stop); it starts and ends flat."""
-    return simulate(
-        bars,
-        ModelSignal(score),
+    """Trade on the bars from `start` on, one score for each; it starts and ends flat."""
+    first = first_needed(params, start)
+    known = np.concatenate([np.full(start - first, np.nan), score]) if first < start else score
+    result = simulate(
+        bars[first:].afresh(),
+        ModelSignal(known),
         params,
         costs=market.costs,
         fill=market.fill,
         max_gap=market.max_gap,
-        start=start,
-        stop=stop,
+        start=start - first,
     )
+    for name in ("entry_bar", "exit_bar"):
+        result.trades[name] += first
+    return result
+
+
+def first_needed(params: Mapping[str, object], start: int) -> int:
+    """First bar that matters to trades from bar `start` on: true ranges alone look further back."""
+    return 0 if params.get("stop_unit") == "atr" else start
 
 
 def daily(result: BacktestResult) -> tuple[Int64Array, Float64Array]:
@@ -93,16 +105,18 @@ def equity_returns(trades: pd.DataFrame) -> Float64Array:
     return returns
 
 
-def _regimes() -> pd.CategoricalDtype:
-    """All names that regimes have, so that the windows' tables join."""
-    import pandas as pd
-
-    return pd.CategoricalDtype([*DIRECTIONS, *VOLATILITIES])
+def said_of(model: TradingModel, signals: Signals) -> Predictions:
+    """What `model.predict` says of bars after its training, of which the signals are known."""
+    states = [NAMES.index(name) for name in model.regimes.names]
+    known = np.isfinite(signals.regimes).all(axis=1)
+    state = np.argmax(np.nan_to_num(signals.regimes), axis=1)
+    regime = np.where(known, np.array(states, dtype=np.int8)[state], np.int8(-1))
+    return Predictions(signals.p_up, signals.confidence, regime, model.entries(signals))
 
 
 def test_window(
     bars: Bars, model: TradingModel, plan: Plan, window: Window, market: Market
-) -> tuple[WindowResult, Float64Array]:
+) -> tuple[WindowResult, Signals, Predictions]:
     """Trade a refitted model on its test bars.
 
     Args:
@@ -113,16 +127,12 @@ def test_window(
         market: How it is traded.
 
     Returns:
-        The window's result, and the model's score at bars [window.test_start, window.test_stop).
+        The window's result, and what the model says at bars [window.test_start, window.test_stop).
     """
-    seen = bars[: window.test_stop].afresh()
+    seen = bars[: window.test_stop]
     signals = model.signals(seen, window.test_start)
-    score = np.full(len(seen), np.nan)
-    score[window.test_start :] = signals.score
-    result = trade(seen, score, dict(model.params), market, window.test_start, window.test_stop)
+    result = trade(seen, signals.score, dict(model.params), market, window.test_start)
     day, returns = daily(result)
-    predictions = model.decisions(seen[window.test_start :], signals)
-    predictions["regime"] = predictions["regime"].astype(_regimes())  # a byte instead of a text
     found = WindowResult(
         window=window,
         day=day,
@@ -131,7 +141,6 @@ def test_window(
         exposure=invested(result, model),
         train_returns=plan.daily_returns,
         trades=result.trades,
-        predictions=predictions,
-        closes=result.equity.to_numpy(dtype=np.float64),
+        closes=scratch.copy(result.equity.to_numpy(dtype=np.float64)),
     )
-    return found, signals.score
+    return found, signals, said_of(model, signals)

@@ -194,11 +194,14 @@ def _sides(side: Any) -> list[str]:
 def _actions(run: RunData) -> Html:
     if run.oos.empty:
         return empty("No predictions.")
-    regime = run.oos["regime"].fillna("").astype(str).to_numpy(dtype=object)
-    action = run.oos["action"].to_numpy(np.float64)
+    regime = run.oos["regime"].astype("category").cat.as_unordered()
+    codes, names = regime.cat.codes.to_numpy(), ["", *map(str, regime.cat.categories)]
+    action = run.oos["action"].to_numpy()
     body = []
-    for name in sorted(set(regime.tolist()), key=_regime_order):
-        mine = action[regime == name]
+    for code, name in sorted(enumerate(names, start=-1), key=lambda each: _regime_order(each[1])):
+        mine = action[codes == code]
+        if not len(mine):
+            continue
         shares = [pct(float(np.mean(mine == way)), 0) for way in (1, 0, -1)]
         body.append((name or "not known yet", whole(len(mine)), *shares))
     found = table(("Regime", "Bars", "Long", "Flat", "Short"), body)

@@ -33,6 +33,11 @@ class Maps:
         self._open: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
         self._lock = threading.Lock()
 
+    def add(self, made: mmap.mmap) -> None:
+        """Evict this map, too, as long as it lives."""
+        with self._lock:
+            self._open.add(made)
+
     @property
     def nbytes(self) -> int:
         """Bytes that are mapped; no more of them than these are in memory."""
@@ -80,8 +85,7 @@ class Maps:
         if status.st_size < LARGE:
             return data
         made = mmap.mmap(stream.fileno(), status.st_size, prot=mmap.PROT_READ)
-        with self._lock:
-            self._open.add(made)
+        self.add(made)
         codecs.check_head(made, found, where=str(path))
         return made
 

@@ -22,7 +22,7 @@ from ares.store import csvtable, tabletypes
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
 
@@ -115,13 +115,17 @@ def write_parquet(
     if table_engine() != "pyarrow":
         file.write(_by_fastparquet(bare, noted, compression, index))
         return
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pandas(bare, preserve_index=index)
-    added = {key.encode(): text.encode() for key, text in noted.items()}
-    table = table.replace_schema_metadata({**table.schema.metadata, **added})
-    pq.write_table(table, file, compression=compression)
+    pq.write_table(_arrow(bare, noted, index), file, compression=compression)
+
+
+def _arrow(frame: pd.DataFrame, notes: Mapping[str, str], index: bool | None) -> Any:
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=index)
+    added = {key.encode(): text.encode() for key, text in notes.items()}
+    return table.replace_schema_metadata({**table.schema.metadata, **added})
 
 
 def read_parquet(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -215,6 +219,34 @@ def encode_table(frame: pd.DataFrame) -> tuple[str, bytes]:
         return csvtable.SUFFIX, csvtable.encode(frame.reset_index(drop=True), {})
     buffer = io.BytesIO()
     write_parquet(buffer, frame, index=False)
+    return ".parquet", buffer.getvalue()
+
+
+def encode_pieces(pieces: Iterable[pd.DataFrame]) -> tuple[str, bytes]:
+    """As `encode_table` of all pieces below each other, of which one at a time is in memory.
+
+    At least one; all have the same columns. Each becomes a row group.
+
+    Raises:
+        DataError: As `encode_table`.
+    """
+    import pandas as pd
+
+    if table_engine() != "pyarrow":
+        return encode_table(pd.concat(list(pieces), ignore_index=True))
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+        for piece in pieces:
+            noted = {tabletypes.KEY: tabletypes.as_note(tabletypes.of(piece))}
+            table = _arrow(piece, noted, index=False)
+            if writer is None:
+                writer = stack.enter_context(
+                    pq.ParquetWriter(buffer, table.schema, compression="zstd")
+                )
+            writer.write_table(table)
     return ".parquet", buffer.getvalue()
 
 

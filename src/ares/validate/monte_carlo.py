@@ -15,6 +15,7 @@ import numpy as np
 
 from ares.core.identity import seed_for
 from ares.core.types import Float64Array, readonly
+from ares.store import scratch
 from ares.store.codecs import register
 from ares.validate.bootstrap import checked_returns, optimal_block, stationary_chunks
 from ares.validate.overfitting import moments
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LEVELS: Final = (0.05, 0.25, 0.50, 0.75, 0.95)
 _NOISE_RUNS: Final = 3
 _SHUFFLED_AT_ONCE: Final = 1 << 19
+_DAYS_AT_ONCE: Final = 256
 
 
 class Rerun(Protocol):
@@ -139,12 +141,15 @@ def monte_carlo(
     equity, sharpes = _paths(daily, block, config.paths, seed_for(seed, "monte_carlo.paths"))
     final = equity[:, -1] - 1.0 if len(daily) else np.full(len(equity), math.nan)
     row = _statistics(daily, days_per_year)
-    fan = np.quantile(equity, LEVELS, axis=0) if len(daily) else np.empty((len(LEVELS), 0))
+    fan = np.empty((len(LEVELS), len(daily)))
+    for begin in range(0, len(daily), _DAYS_AT_ONCE):
+        some = slice(begin, begin + _DAYS_AT_ONCE)
+        fan[:, some] = np.quantile(equity[:, some], LEVELS, axis=0)
     return MonteCarloReport(
         n_days=len(daily),
         n_paths=config.paths,
         mean_block=float(block),
-        fan=np.ascontiguousarray(fan),
+        fan=fan,
         final_return=_distribution(row[0], final),
         cagr=_distribution(row[1], _cagr(final, len(daily), days_per_year)),
         sharpe=_distribution(row[2], sharpes * math.sqrt(days_per_year)),
@@ -162,8 +167,12 @@ def max_drawdowns(equity: Float64Array) -> Float64Array:
     """
     if equity.shape[1] == 0:
         return np.full(len(equity), math.nan)
-    peak = np.maximum(np.maximum.accumulate(equity, axis=1), 1.0)
-    worst: Float64Array = np.max(1.0 - equity / peak, axis=1)
+    worst = np.empty(len(equity))
+    rows = max(1, _SHUFFLED_AT_ONCE // equity.shape[1])
+    for begin in range(0, len(equity), rows):
+        some = equity[begin : begin + rows]
+        peak = np.maximum(np.maximum.accumulate(some, axis=1), 1.0)
+        worst[begin : begin + rows] = np.max(1.0 - some / peak, axis=1)
     return np.maximum(worst, 0.0)
 
 
@@ -178,7 +187,7 @@ def _paths(
 ) -> tuple[Float64Array, Float64Array]:
     """Equity (paths, days) and Sharpe ratio per day (paths,) of resampled curves."""
     days = len(daily)
-    equity = np.empty((paths, days))
+    equity: Float64Array = scratch.full((paths, days), 0.0)
     sharpes = np.full(paths, math.nan)
     if days == 0:
         return equity, sharpes

@@ -18,7 +18,6 @@ from ares.core.errors import DataError, InputError
 from ares.core.types import Float64Array, Int64Array, readonly
 from ares.store.codecs import register
 from ares.validate.bootstrap import checked_returns
-from ares.validate.monte_carlo import max_drawdowns
 from ares.validate.overfitting import moments
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _EVERY_DAY: Final = 365.0
+_PIECE: Final = 1 << 16
 
 
 @register(schema=1)
@@ -43,7 +43,7 @@ class Window:
     test_stop: int
 
 
-@register(schema=1)
+@register(schema=2)
 @dataclass(frozen=True, eq=False)
 class WindowResult:
     """What one refit made of its window, in plain values.
@@ -56,7 +56,6 @@ class WindowResult:
         exposure: Share of the test closes held; NaN where unknown.
         train_returns: Net daily returns in sample of what was tested; may be empty.
         trades: Round trips of the test bars.
-        predictions: One row per test bar; None where there is no model.
         closes: Equity at each test close, from 1.0 before the first; None: known by day only.
     """
 
@@ -67,7 +66,6 @@ class WindowResult:
     exposure: float
     train_returns: Float64Array
     trades: pd.DataFrame
-    predictions: pd.DataFrame | None = None
     closes: Float64Array | None = None
 
     def __post_init__(self) -> None:
@@ -99,7 +97,7 @@ class WindowSummary:
     efficiency: float
 
 
-@register(schema=1)
+@register(schema=2)
 @dataclass(frozen=True, eq=False)
 class OutOfSample:
     """The stitched out-of-sample curve.
@@ -110,7 +108,6 @@ class OutOfSample:
         benchmark_returns: Buy and hold on the same days.
         equity: At each day's end, from 1.0 before the first: windows multiply on.
         trades: All windows' round trips, with a column `window`.
-        predictions: All windows' rows, with a column `window`; None where there are none.
         exposure: Share of closes held, weighted by the windows' bars.
         efficiency: Mean daily return out of sample over the mean in sample (Pardo 2008), both
             weighted by test days; NaN where the mean in sample is not positive.
@@ -125,7 +122,6 @@ class OutOfSample:
     benchmark_returns: Float64Array
     equity: Float64Array
     trades: pd.DataFrame
-    predictions: pd.DataFrame | None
     exposure: float
     efficiency: float
     max_drawdown: float
@@ -199,7 +195,6 @@ def stitch(results: Sequence[WindowResult], *, days_per_year: float) -> OutOfSam
         benchmark_returns=benchmark,
         equity=equity,
         trades=_joined([(r.window.index, r.trades) for r in results]),
-        predictions=_predictions(results),
         exposure=float((held * bars).sum() / bars.sum()),
         efficiency=_efficiency(results),
         max_drawdown=_drawdown(results),
@@ -235,14 +230,18 @@ def _compounded(parts: list[Float64Array], group: Int64Array, days: int) -> Floa
 
 def _drawdown(results: Sequence[WindowResult]) -> float:
     """Largest fall of the chained closes; day's ends would hide what happens inside a day."""
-    level = 1.0
-    curve: list[Float64Array] = [np.ones(1)]
+    level = peak = 1.0
+    worst = 0.0
     for result in results:
         by_day: Float64Array = np.cumprod(1.0 + result.daily_returns, dtype=np.float64)
         marks = by_day if result.closes is None else result.closes
-        curve.append(level * marks)
-        level = float(curve[-1][-1]) if len(marks) else level
-    return float(max_drawdowns(np.concatenate(curve)[None, :])[0])
+        for start in range(0, len(marks), _PIECE):
+            curve = level * marks[start : start + _PIECE]
+            peaks = np.maximum(np.maximum.accumulate(curve), peak)
+            worst = float(np.maximum(worst, np.max(1.0 - curve / peaks)))
+            peak = float(peaks[-1])
+        level = level * float(marks[-1]) if len(marks) else level
+    return worst
 
 
 def _efficiency(results: Sequence[WindowResult]) -> float:
@@ -268,11 +267,6 @@ def _summary(result: WindowResult, days_per_year: float) -> WindowSummary:
         train_sharpe=moments(result.train_returns).sharpe * year,
         efficiency=_efficiency([result]),
     )
-
-
-def _predictions(results: Sequence[WindowResult]) -> pd.DataFrame | None:
-    tables = [(r.window.index, r.predictions) for r in results if r.predictions is not None]
-    return _joined(tables) if tables else None
 
 
 def _joined(tables: list[tuple[int, pd.DataFrame]]) -> pd.DataFrame:
