@@ -27,7 +27,9 @@ _LF, _CR, _QUOTE, _MINUS, _PLUS, _POINT, _ZERO = 10, 13, 34, 45, 43, 46, 48
 _E, _CASE = 101, 32
 _MOST_DIGITS = 18  # no integer of so many overflows
 _EXACT = 1 << 53
-_TENS = 10.0 ** np.arange(23)
+_TENS = np.array(
+    [float(10**power) for power in range(23)]
+)  # exact, which a vector power need not be
 
 
 @compiled(_PLACE(_BYTES, _INT), allocates=False, inlined=True)
