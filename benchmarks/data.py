@@ -187,6 +187,7 @@ def pyarrow_gz(folder):
 
 IMPORTS = {
     "ares": "ares.market.stored.datasets ares.market.resample ares.market.files ares.kernels.quality"
+    " ares.kernels.csvrows"
     " pyarrow.csv pyarrow.parquet",
     "pandas": "pandas pyarrow.parquet",
     "polars": "polars",

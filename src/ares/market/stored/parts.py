@@ -69,6 +69,7 @@ class PartWriter:
     """
 
     def __init__(self, folder: Path) -> None:
+        needs_pyarrow("a dataset", str(folder))
         self._folder = folder
         self._parts: dict[int, Part | None] = {}
         self._year: int | None = None
@@ -247,7 +248,6 @@ def write_part(folder: Path, stem: str, columns: Mapping[str, Any]) -> Part:
     Raises:
         StoreError: The disk is full, read-only or failing.
     """
-    needs_pyarrow("a dataset", str(folder))
     data = encoded(columns)
     digest = hashlib.sha256(data).hexdigest()
     times = columns["timestamp"]
