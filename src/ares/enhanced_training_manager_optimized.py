@@ -136,6 +136,7 @@ class EnhancedTrainingManagerOptimized:
         self._workers: ParallelBacktester | None = None
         self._evictable: EvictableCache | None = None  # the memory manager holds it weakly
         self._stats: dict[str, Any] = {}
+        self.admitted: int | None = None  # workers that the memory budget has room for
 
     def initialize(self) -> bool:
         """Make the workspace's folders. True when the manager is ready.
@@ -158,12 +159,13 @@ class EnhancedTrainingManagerOptimized:
 
     @property
     def jobs(self) -> int:
-        """Workers: 1 where parallelization is switched off."""
+        """Workers: 1 where parallelization is switched off, and no more than were admitted."""
         from ares.search.parallel import processors
 
         options = self.config.computational_optimization.parallelization
         on = self.config.enhanced_training_manager.enable_parallelization and options.enabled
-        return (options.max_workers or processors()) if on else 1
+        wanted = (options.max_workers or processors()) if on else 1
+        return wanted if self.admitted is None else min(wanted, self.admitted)
 
     @property
     def workers(self) -> Workers:

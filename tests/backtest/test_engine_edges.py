@@ -140,7 +140,7 @@ def test_batches_that_need_much_room_go_in_parts(monkeypatch, strategy, params):
     arena = Arena.of(random_bars(500, 8), costs=FREE)
     points = [{**params, "size": size} for size in (0.1, 0.2, 0.5, 0.7, 1.0)]
     whole = run_batch(arena, strategy, points)
-    monkeypatch.setattr("ares.backtest.engine._BATCH_BYTES", 20_000)
+    monkeypatch.setattr("ares.backtest.engine.BATCH_BYTES", 20_000)
     parts = run_batch(arena, strategy, points)
     assert parts.equity.tobytes() == whole.equity.tobytes()
     assert parts.n_trades.tolist() == whole.n_trades.tolist()

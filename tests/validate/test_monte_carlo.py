@@ -185,3 +185,17 @@ def test_ruin_is_a_loss_of_everything_not_less():
     assert found.max_drawdown.observed == 1.0
     assert found.final_return.values.min() == -1.0
     assert found.shuffled_drawdown.values.max() == 1.0
+
+
+def test_drawdowns_and_fans_do_not_depend_on_pieces(monkeypatch):
+    daily = np.random.default_rng(2).normal(0.0, 0.02, 300)
+    config = MonteCarloConfig(paths=40)
+    given = {"seed": 3, "days_per_year": 365.0}
+    whole = monte_carlo(daily, daily[:20], config, **given)
+    monkeypatch.setattr("ares.validate.monte_carlo._DAYS_AT_ONCE", 7)
+    monkeypatch.setattr("ares.validate.monte_carlo._SHUFFLED_AT_ONCE", 700)
+    again = monte_carlo(daily, daily[:20], config, **given)
+    np.testing.assert_array_equal(again.fan, whole.fan)
+    np.testing.assert_array_equal(again.max_drawdown.values, whole.max_drawdown.values)
+    equity = np.cumprod(1.0 + np.random.default_rng(5).normal(0, 0.1, (33, 50)), axis=1)
+    assert max_drawdowns(equity) == pytest.approx([naive_drawdown(row) for row in equity])

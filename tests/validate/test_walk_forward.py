@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ares.core.config import WalkForwardConfig
 from ares.core.errors import DataError, InputError
 from ares.store.codecs import decode, encode
+from ares.validate.monte_carlo import max_drawdowns
 from ares.validate.walk_forward import Window, WindowResult, stitch, walk_forward, windows
 
 
@@ -94,6 +95,23 @@ def test_a_day_cut_by_a_window_border_is_compounded():
     assert found.daily_returns[[0, 2]].tolist() == [0.1, -0.1]  # the same bits
     assert found.equity[-1] == pytest.approx(1.1 * 1.2 * 1.5 * 0.9)
     assert found.benchmark_returns == pytest.approx([0.05, 1.1 * 1.25 - 1, -0.05])
+
+
+@pytest.mark.parametrize("piece", [1, 3, 1 << 16])
+def test_the_drawdown_does_not_depend_on_pieces(piece: int, monkeypatch) -> None:
+    monkeypatch.setattr("ares.validate.walk_forward._PIECE", piece)
+    rng = np.random.default_rng(4)
+    curves = [np.cumprod(1 + rng.normal(0, 0.05, 40)) for _ in range(3)]
+    results = [
+        result(k, 40 * k, 40 * k + 40, 100 + k, [curve[-1] - 1], closes=curve)
+        for k, curve in enumerate(curves)
+    ]
+    level, whole = 1.0, [np.ones(1)]
+    for curve in curves:
+        whole.append(level * curve)
+        level = float(whole[-1][-1])
+    expected = max_drawdowns(np.concatenate(whole)[None, :])[0]
+    assert stitch(results, days_per_year=365).max_drawdown == expected
 
 
 def test_tables_carry_their_window():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ares.backtest.strategy import Strategy
     from ares.market.bars import Bars
 
-_BATCH_BYTES: Final = 256 << 20  # of columns that are held for the points of one call
+BATCH_BYTES: Final = 256 << 20  # of columns that are held for the points of one call
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +179,7 @@ def run_ranges(
     if marks not in {"days", "end"}:
         raise ParameterError("marks must be days or end", value=marks, where="marks")
     n = len(arenas[0].bars)
-    size = max(1, _BATCH_BYTES // (columns_per_point(strategy, prepared) * 8 * n + 1))
+    size = max(1, BATCH_BYTES // (columns_per_point(strategy, prepared) * 8 * n + 1))
     parts: list[list[BatchMarks]] = [[] for _ in arenas]
     for begin in range(0, len(points) or 1, size):
         some = points[begin : begin + size]

@@ -19,6 +19,7 @@ from ares.market.checking.door import DoorRules, clean
 from ares.market.raw import COLUMNS, RawBars
 from ares.market.timeframe import timeframe_ns
 from ares.store.codecs import register
+from ares.store.scratch import relax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -129,7 +130,9 @@ class Bars:
     @functools.cached_property
     def digest(self) -> str:
         """Fingerprint of the content: everything but the quality report."""
-        return fingerprint(self)
+        found = fingerprint(self)
+        relax()  # every page was read, and may not be needed soon
+        return found
 
     @functools.cached_property
     def close_time(self) -> Int64Array:

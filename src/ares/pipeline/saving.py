@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ares.learn.features import in_pieces
 from ares.learn.regimes import NAMES
 from ares.market.timeframe import DAY
 from ares.model.artifact import model_files
@@ -158,12 +159,15 @@ def daily_market(bars: Bars, trained: Trained) -> pd.DataFrame:
     """Last close and regime of each day of the training range, for the report's plot."""
     import pandas as pd
 
-    day = bars.timestamp // DAY
-    last = np.flatnonzero(np.append(day[1:] != day[:-1], True))
+    found = []
+    for part in in_pieces(0, len(bars)):
+        day = bars.timestamp[part.start : part.stop + 1] // DAY
+        found.append(part.start + np.flatnonzero(day[1:] != day[:-1]))
+    last = np.append(np.concatenate(found), len(bars) - 1)
     names = np.array([*trained.regimes.names, ""], dtype=object)
     return pd.DataFrame(
         {
-            "day": pd.DatetimeIndex(day[last] * DAY, tz="UTC"),
+            "day": pd.DatetimeIndex(bars.timestamp[last] // DAY * DAY, tz="UTC"),
             "close": bars.close[last],
             "regime": pd.Series(names[trained.splits.regime[last]], dtype="str"),
         }

@@ -19,6 +19,7 @@ from ares.market.bars import split_holdout
 from ares.pipeline import search_facts as facts
 from ares.pipeline.saving import as_json, as_table
 from ares.pipeline.search_errors import first_error
+from ares.pipeline.search_footprint import admit_search
 from ares.pipeline.search_told import told_of
 from ares.pipeline.single import common_sections, publish
 from ares.pipeline.summaries import iso, plain
@@ -123,10 +124,12 @@ def optimize(
     Raises:
         BusyError: another process runs the same search.
         InputError: every point raised; the message has the first error.
+        MemoryBudgetError: it does not fit the memory budget.
         StoreError: the workspace cannot be written.
     """
     config, workspace = toolkit.config, toolkit.workspace
     training = bars if request.whole else split_holdout(bars, config.data.holdout)[0]
+    fewer = admit_search(toolkit, bars, training, request.strategy)
     toolkit.use(training, request.strategy, request.objective)
     evaluator = (
         toolkit.progressive_evaluator if toolkit.early_stopping else toolkit.cached_backtester
@@ -152,6 +155,8 @@ def optimize(
                 _forget(ledger)
                 raise
         told.stop()
+        if fewer is not None:
+            found = dataclasses.replace(found, fallbacks=(fewer, *found.fallbacks))
         try:
             raised = _why_nothing(toolkit, training, request, found)
         except InputError:

@@ -77,7 +77,7 @@ def read_run(folder: Path) -> RunData:
         market=_frame(folder, "market", "day", "close", "regime"),
         trades=_frame(folder, "trades", "return", "pnl", "side", "reason"),
         trials=_frame(folder, "trials", "number", "value", "status", "phase"),
-        oos=_frame(folder, "oos", "action", "regime"),
+        oos=_frame(folder, "oos", "action", "regime", alone=True),  # it has a row for each bar
         info=json_file(info) if info.exists() else None,
     )
 
@@ -114,15 +114,15 @@ def json_file(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _frame(folder: Path, stem: str, *needed: str) -> pd.DataFrame:
-    """A table of the folder; an empty one with the needed columns where it is absent or has others."""
+def _frame(folder: Path, stem: str, *needed: str, alone: bool = False) -> pd.DataFrame:
+    """A table of the folder, or its needed columns alone; empty where it lacks one of them."""
     import pandas as pd
 
     path = find_table(folder, stem)
     if path is None:
         return pd.DataFrame(columns=list(needed))
     try:
-        frame = read_table(path)
+        frame = read_table(path, needed if alone else None)
     except (OSError, ValueError) as error:
         raise ArtifactError(
             "the table must be readable", value=str(error), where=str(path)

@@ -22,7 +22,7 @@ from ares.store import csvtable, tabletypes
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -256,16 +256,28 @@ def find_table(folder: Path, stem: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The frame in a file that `find_table` found.
+
+    Args:
+        path: The file.
+        columns: These of it, as far as they are there, in the types that the engine has; None: all
+            of it as it was.
 
     Raises:
         InputError: As `read_parquet`.
         Exception: Whatever the engine raises on a damaged file.
     """
     if path.name.endswith(csvtable.SUFFIX):
-        return csvtable.read(path)[0]
-    return read_parquet(path)[0]
+        frame = csvtable.read(path)[0]
+    elif columns is not None and table_engine() == "pyarrow":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            frame = file.read(columns=list(columns)).to_pandas()
+    else:
+        frame = read_parquet(path)[0]
+    return frame if columns is None else frame[[n for n in columns if n in frame.columns]]
 
 
 def _by_fastparquet(
