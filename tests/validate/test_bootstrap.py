@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ares.core.errors import InputError
@@ -99,6 +99,8 @@ def test_automatic_block_length_where_there_is_none():
 
 
 @given(st.lists(st.sampled_from([0.0, 1e-12, -0.3, 0.1, 5.0]), min_size=1, max_size=60))
+@example([0.0] * 9 + [1e-12])
+@example([0.0, 1.0] * 5)
 def test_automatic_block_length_is_always_usable(values):
     found = optimal_block(np.array(values))
     assert 1.0 <= found <= max(10, len(values))

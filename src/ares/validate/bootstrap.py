@@ -104,7 +104,9 @@ def optimal_block(values: Float64Array) -> float:
 
     # A scale of one: the squares of tiny returns would underflow.
     scaled = (values - values.mean()) / np.abs(values).max()
-    block = float(optimal_block_length(scaled)["stationary"].iloc[0])
+    # A part without variance has no correlation: it counts as none, or as a perfect one.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        block = float(optimal_block_length(scaled)["stationary"].iloc[0])
     return max(1.0, block) if math.isfinite(block) else 1.0
 
 
