@@ -32,6 +32,15 @@ TAKER = ("taker_base", "taker_quote")
 QUIET = (
     60  # minutes without a trade that are left out: today's markets have few, and these had half
 )
+IMPORTS = (
+    (
+        "ares.market.stored.datasets",
+        "ares.market.stored.derived",
+        "ares.market.streaming",
+        "pyarrow.csv",
+    ),
+    ("ares.enhanced_training_manager", "ares.ares_launcher.progress", "ares.ares_launcher.output"),
+)
 SMALL = ("analyst.trees=6", "tactician.trees=6", "search.trials=72", "search.initial_samples=64")
 
 
@@ -51,12 +60,10 @@ def child(arguments):
     from ares.ares_launcher import main
     from ares.pipeline import footprint
 
+    for module in IMPORTS[arguments[0] == "train"]:
+        importlib.import_module(module)
     if arguments[0] == "train":
         footprint.preload()
-    else:
-        for module in ("stored.datasets", "stored.derived", "streaming"):
-            importlib.import_module(f"ares.market.{module}")
-        import pyarrow.csv  # noqa: F401
     Path("/proc/self/clear_refs").write_text("5")
     base, *_ = resident()
     anonymous, ended = [0.0], threading.Event()
