@@ -17,7 +17,7 @@ from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOpti
 from ares.market.budget import steady_allocator
 from ares.pipeline import steps
 from ares.pipeline.footprint import admission, admit_all, preload
-from ares.pipeline.program import recipe_of, refit, refuse_few_bars
+from ares.pipeline.program import recipe_of, refit, refuse_few_bars, refuse_timeframes
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
@@ -187,6 +187,7 @@ class EnhancedTrainingManager:
         config, run = self.config, runner.run
         data = run(steps.collect_data, source.loader, source.identity, config.data.holdout)  # 1
         recipe = recipe_of(config, self.get_optimized_manager().costs_for(data.bars.calendar))
+        refuse_timeframes(data.bars.timeframe, recipe)
         if not runner.records[0].cached:  # what is kept already needs no memory
             admit_all(session.memory, data, recipe)
         if self._until is None:  # who stops earlier never comes to the windows

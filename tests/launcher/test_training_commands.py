@@ -71,6 +71,18 @@ def test_too_few_bars_say_so(ares: Ares, minute_csv: Path) -> None:
     assert "Load more data" in done.err
 
 
+def test_regimes_of_shorter_bars_than_the_analysts_are_refused_at_once(
+    ares: Ares, minute_csv: Path
+) -> None:
+    done = ares(
+        "blank", "--data", minute_csv, "--symbol", "X", "--exchange", "local", "--timeframe", "1m",
+        "--set", "regimes.timeframe=5m", "--set", "analyst.timeframe=15m",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "regimes.timeframe: " in done.err
+    assert "Set analyst.timeframe to 5m, too" in done.err
+
+
 def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Path) -> None:
     name = finished.run_dir.name
     (entry,) = ares("runs", "list", "--json", home=home).json["runs"]
@@ -78,7 +90,9 @@ def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Pa
     shown = ares("runs", "show", name[:12], "--json", home=home).json
     assert shown["verdict"] == finished.result.verdict
     assert "Holdout: " in ares("runs", "show", home=home).out
-    assert ares("runs", "promote", "last", home=home).code == 0
+    promoted = ares("runs", "promote", "last", home=home)
+    assert promoted.code == 0
+    assert ("no evidence of edge" in promoted.out) == (not finished.result.edge)
     assert ares("runs", "list", "--json", home=home).json["runs"][0]["champion"]
     same = ares("runs", "compare", name, "last", "--json", home=home).json
     assert same["differing"] == []

@@ -75,3 +75,29 @@ def test_a_file_that_grew_while_it_was_imported_is_read_again(tmp_path, monkeypa
     assert len(load_dataset(home, *MARKET.values())) == 150
     assert read_manifest(folder).imports[-1].sources == (file_digest(path),)
     assert not import_files(home, path, **MARKET).changed
+
+
+def test_an_append_of_a_file_that_changes_before_its_rows_are_read_has_no_digest(
+    tmp_path, monkeypatch
+):
+    """Back at what its digest says, the file is read again: its bars are not those of the dataset."""
+    home, path = Workspace(tmp_path / "home"), tmp_path / "bars.csv"
+    head = "timestamp,open,high,low,close,volume\n"
+    path.write_text(head + lines(0, 100))
+    import_files(home, path, **MARKET)
+    then, other = head + lines(100, 100), head + lines(100, 100).replace(",10,1", ",9,1")
+    path.write_text(then)
+    appended = datasets._appended
+
+    def late(*arguments):
+        path.write_text(other)
+        return appended(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(datasets, "_appended", late)
+        import_files(home, path, **MARKET)
+    assert load_dataset(home, "A", "b", "1m").close[-1] == 9.0
+    os.utime(path, (1, 1))
+    path.write_text(then)
+    assert import_files(home, path, **MARKET).changed
+    assert load_dataset(home, "A", "b", "1m").close[-1] == 10.0

@@ -15,6 +15,7 @@ _MADE = (
     "kind", "strategy", "objective", "costs", "market", "data", "mode", "seed", "configuration",
     "code", "libraries",
 )  # fmt: skip
+_NO_EDGE = "There was no evidence of edge when this model was validated."
 Runs = Annotated[list[str], typer.Argument(help="Two runs or more.")]
 
 
@@ -170,18 +171,21 @@ def runs_promote(
     """
     from ares.model.artifact import load_model
     from ares.store.history import History
-    from ares.store.runs import find_run
+    from ares.store.runs import find_run, read_manifest
     from ares.store.workspace import Workspace
 
     workspace = Workspace.locate(home)
     folder = find_run(workspace, run, kind="train")
     model = load_model(folder)  # a champion that cannot be loaded is none
+    edge = bool(read_manifest(folder).sections["edge"])
     market = f"{model.symbol} {model.exchange} {model.timeframe}"
     History(workspace.history_db).promote(market, folder.name)
     if as_json:
-        emit({"champion": folder.name, "market": market})
-    else:
-        say(f"{folder.name} is the champion of {market}.")
+        emit({"champion": folder.name, "market": market, "edge": edge})
+        return
+    say(f"{folder.name} is the champion of {market}.")
+    if not edge:
+        say(_NO_EDGE)
 
 
 def report(
@@ -262,7 +266,7 @@ def signal(
     header = ("bar opened (UTC)", "P(up)", "confidence", "regime", "decision at its close", "size")
     table(f"{model.symbol} {model.exchange} {model.timeframe}, {folder.name}", header, shown)
     if not edge:
-        say("There was no evidence of edge when this model was validated.")
+        say(_NO_EDGE)
 
 
 def _finding(entry: dict[str, Any]) -> str:

@@ -120,10 +120,8 @@ def optimize(
         try:
             with stage("Reading bars", quiet=as_json):
                 bars = load(toolkit)
-            with (
-                toolkit.remembering(),
-                search_bar(toolkit.config.search.trials, quiet=as_json) as progress,
-            ):
+            budget = toolkit.config.search.trials
+            with toolkit.remembering(), search_bar(budget, quiet=as_json) as progress:
                 done = single_search.optimize(toolkit, bars, request, progress=progress)
         finally:
             toolkit.cleanup()

@@ -80,11 +80,13 @@ def refuse_short(bars: Bars, config: RegimeConfig, chain: Chain) -> None:
 def _refuse_few(bars: Bars, coarse: Bars, chain: Chain) -> None:
     known = _known_before(coarse, bars.timestamp[chain.borders[0]])
     if known < _MIN_BARS:
+        more = f" (about {_MIN_BARS / known:.1f} times as much)" if known else ""
         raise DataError(
             f"the regime model needs {_MIN_BARS} bars of {coarse.timeframe} before the first chunk",
             value=known,
             where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} bars",
-            remedy="Load more data, or choose a shorter regimes.timeframe.",
+            remedy=f"Load more data{more}, or set regimes.timeframe to a shorter one, and"
+            " analyst.timeframe, too, where it is longer than that.",
         )
 
 

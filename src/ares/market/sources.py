@@ -180,8 +180,9 @@ def _unknown(workspace: Workspace | None, symbol: str, exchange: str, timeframe:
     finer = None if workspace is None else finer_dataset(workspace, symbol, exchange, timeframe)
     if finer is not None:
         remedy = f"{resample_hint(symbol, exchange, finer, timeframe)} Or give files with --data."
+    where = "" if workspace is None else f", workspace {workspace.home}"
     return DataError(
         "no bars are known under these names",
-        where=f"{symbol} {exchange} {timeframe}",
+        where=f"{symbol} {exchange} {timeframe}{where}",
         remedy=remedy,
     )

@@ -17,7 +17,7 @@ from ares.learn.feature_memo import KeptFeatures, keep_features
 from ares.learn.track import analyst_track, tactician_track, view_track
 from ares.pipeline import steps
 from ares.pipeline.footprint import admission, admit_all, preload
-from ares.pipeline.program import recipe_of, refuse_few_bars
+from ares.pipeline.program import recipe_of, refuse_few_bars, refuse_timeframes
 from ares.pipeline.source import find_source
 from ares.pipeline.step import Runner, StepRecord
 from ares.store.memo import remembering
@@ -96,6 +96,7 @@ def _precomputed(
     market = _market(toolkit, runner)
     training = market.bars
     recipe = recipe_of(config, toolkit.costs_for(training.calendar))
+    refuse_timeframes(training.timeframe, recipe)
     if not runner.records[0].cached:
         admit_all(memory, market, recipe)
     refuse_few_bars(training, recipe, config.walk_forward)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ares.learn.regime_chain import refuse_short
+from ares.core.errors import ConfigError
+from ares.learn.regime_chain import refuse_short, regime_timeframe
 from ares.learn.splits import forward_chain
 from ares.learn.track import Track, analyst_track, tactician_track
+from ares.market.timeframe import timeframe_ns
 from ares.model.trading_model import TrackModel, TradingModel
 from ares.pipeline import steps
 from ares.pipeline.values import Recipe, Trained
@@ -39,6 +41,25 @@ def recipe_of(config: Config, costs: Costs) -> Recipe:
         patience=patience if config.stops_early else None,
         seed=config.enhanced_training_manager.seed,
     )
+
+
+def refuse_timeframes(base: str, recipe: Recipe) -> None:
+    """Refuse timeframes that do not go together, before anything is computed of them.
+
+    Raises:
+        ConfigError: the regimes' bars cannot be made of the analyst's, or the tactician's are no
+            base bars.
+    """
+    tactician_track(base, recipe.tactician, recipe.max_gap)
+    analyst = analyst_track(base, recipe.analyst, recipe.max_gap).timeframe
+    regimes = regime_timeframe(base, recipe.regimes)
+    if timeframe_ns(regimes) % timeframe_ns(analyst):
+        raise ConfigError(
+            f"the regimes' timeframe must be a multiple of the analyst's, which is {analyst}",
+            value=regimes,
+            where="regimes.timeframe",
+            remedy=f"Set analyst.timeframe to {regimes}, too, or regimes.timeframe to a longer one.",
+        )
 
 
 def refuse_few_bars(bars: Bars, recipe: Recipe, config: WalkForwardConfig) -> None:

@@ -45,6 +45,7 @@ from ares.market.stored.writing import DoorOptions, door_rules, locked, manifest
 from ares.market.timerange import parse_timerange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ares.market.bars import Bars
@@ -141,11 +142,10 @@ def import_files(
             return ImportResult(0, new.rows, True, report, folder)
         refuse_derived(old, folder)
         last = old.imports[-1]
-        record_key = (digests(), read_as)
-        if (last.sources, last.options) == record_key and intact(folder, old):
+        if (last.sources, last.options) == (digests(), read_as) and intact(folder, old):
             return ImportResult(old.rows, old.rows, False, last.quality, folder)
         again = FileRows(rows.files, columns=columns)  # without progress
-        new, seam = _appended(folder, old, (rows, again), rules, record_key)
+        new, seam = _appended(folder, old, (rows, again), rules, lambda: (digests(), read_as))
         changed = new.identity != old.identity
         if changed:
             _warn_of_calendar(old, new, declared=rules.calendar is not None)
@@ -171,9 +171,12 @@ def _appended(
     old: Manifest,
     readers: tuple[FileRows, FileRows],
     rules: DoorRules,
-    key: tuple[tuple[str, ...], str],
+    key: Callable[[], tuple[tuple[str, ...], str]],
 ) -> tuple[Manifest, QualityReport]:
-    """The rows joined with the dataset's bars: not committed yet; and what their meeting showed."""
+    """The rows joined with the dataset's bars: not committed yet; and what their meeting showed.
+
+    `key` is asked once the rows were read: it must know of a file that was changed until then.
+    """
     rows, files = readers
     _check_adjusted(old, rules, folder)
     inferred = rules.calendar is None and old.quality.calendar_inferred
@@ -186,7 +189,7 @@ def _appended(
         if inferred:
             rules = dataclasses.replace(rules, calendar=None)
             report = dataclasses.replace(report, calendar_inferred=True)
-        record = ImportRecord(*key, report)
+        record = ImportRecord(*key(), report)
         return _merged(folder, old, (scratch, checked.parts), rules, record, _Places(files))
 
 
