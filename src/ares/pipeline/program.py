@@ -68,7 +68,8 @@ def refuse_few_bars(bars: Bars, recipe: Recipe, config: WalkForwardConfig) -> No
     Raises:
         DataError: one of them has too few.
     """
-    for stop in (len(bars), windows(len(bars), config)[0].train_stop):
+    shortest = windows(len(bars), config)[0].train_stop  # first: its error says how much is missing
+    for stop in (shortest, len(bars)):
         refuse_short(bars[:stop], recipe.regimes, forward_chain(stop, recipe.splits))
 
 
