@@ -84,7 +84,11 @@ def data_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
     found = list_datasets(Workspace.locate(home))
     if as_json:
         emit(
-            {"datasets": [{**vars(d), "first": _day(d.first), "last": _day(d.last)} for d in found]}
+            {
+                "datasets": [
+                    {**vars(d), "first": _time(d.first), "last": _time(d.last)} for d in found
+                ]
+            }
         )
     elif not found:
         say("No datasets yet. For example: ares import bars.csv.gz --symbol BTCUSD --timeframe 1m")
@@ -95,13 +99,13 @@ def data_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
                 d.symbol,
                 d.timeframe,
                 f"{d.bars:,}",
-                _day(d.first),
-                _day(d.last),
+                _minute(d.first),
+                _minute(d.last),
                 size(d.size_bytes),
             )
             for d in found
         ]
-        header = ("exchange", "symbol", "timeframe", "bars", "first", "last", "size")
+        header = ("exchange", "symbol", "bar", "bars", "first (UTC)", "last (UTC)", "size")
         table("", header, rows)
 
 
@@ -190,7 +194,12 @@ def _say_change(result: ImportResult) -> None:
         say(f"Nothing new; {result.after:,} bars in {result.path}")
 
 
-def _day(time_ns: int) -> str:
+def _time(time_ns: int) -> str:
     from ares.market.quality import time_text
 
     return time_text(time_ns) or "-"
+
+
+def _minute(time_ns: int) -> str:
+    """A time for a table, where it folds between day and minute."""
+    return _time(time_ns)[:16].replace("T", " ")
