@@ -35,6 +35,16 @@ def workspace(tmp_path):
     return Workspace(tmp_path / "home")
 
 
+def test_a_first_import_counts_its_bad_prints_as_dropped(tmp_path, workspace):
+    prices = [100.0] * 200 + [1.0] + [100.0] * 299
+    result = import_files(workspace, price_file(tmp_path / "a.csv", prices), **MARKET)
+    assert (result.before, result.after, result.dropped) == (0, 499, 1)
+    kept = import_files(
+        Workspace(tmp_path / "other"), tmp_path / "a.csv", options={"bad_prints": "keep"}, **MARKET
+    )
+    assert (kept.after, kept.dropped) == (500, 0)
+
+
 def test_a_bad_print_at_the_start_of_an_append_takes_no_good_bar_away(tmp_path, workspace):
     """It had no bars before it to be judged by, so the six hours after it were dropped."""
     import_files(workspace, price_file(tmp_path / "a.csv", [100.0] * 500), **MARKET)

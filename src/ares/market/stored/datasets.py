@@ -84,7 +84,7 @@ class ImportResult:
     """What an import did: bars in the dataset before and after, and what the files showed.
 
     `replaced` counts the bars that the files have otherwise than the dataset had them, `dropped`
-    those that were left out where files and dataset meet, as bad prints.
+    those that were left out as bad prints: of a first import, or where files and dataset meet.
     """
 
     before: int
@@ -139,7 +139,7 @@ def import_files(
             imports = (ImportRecord(digests(), read_as, report),)
             new = manifest_of(checked, report, (symbol, exchange, timeframe), rules, imports)
             write_manifest(folder, new)
-            return ImportResult(0, new.rows, True, report, folder)
+            return ImportResult(0, new.rows, True, report, folder, dropped=_dropped(report, rules))
         refuse_derived(old, folder)
         last = old.imports[-1]
         if (last.sources, last.options) == (digests(), read_as) and intact(folder, old):
@@ -150,9 +150,12 @@ def import_files(
         if changed:
             _warn_of_calendar(old, new, declared=rules.calendar is not None)
             write_manifest(folder, new)
-    dropped = 0 if rules.bad_prints == "keep" else seam.bad_prints
-    found = (new.imports[-1].quality, folder, seam.conflicts, dropped)
+    found = (new.imports[-1].quality, folder, seam.conflicts, _dropped(seam, rules))
     return ImportResult(old.rows, new.rows, changed, *found)
+
+
+def _dropped(report: QualityReport, rules: DoorRules) -> int:
+    return 0 if rules.bad_prints == "keep" else report.bad_prints
 
 
 def _warn_of_calendar(old: Manifest, new: Manifest, *, declared: bool) -> None:
