@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -39,6 +39,8 @@ def shown(header: tuple[str, ...], row: tuple[str, ...], width: int) -> list[str
     st.lists(st.lists(WORDS, max_size=6).map(" ".join), min_size=1, max_size=7),
     st.sampled_from([40, 80]),
 )
+@example(["\\"], 40)
+@example([":x:", "[red]"], 40)
 def test_no_character_of_a_cell_is_cut(cells: list[str], width: int) -> None:
     header = tuple(f"h{k}" for k in range(len(cells)))
     assert shown(header, tuple(cells), width) == ["".join(cell.split()) for cell in cells]

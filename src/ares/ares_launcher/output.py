@@ -88,9 +88,7 @@ def _complain(code: int, kind: str, message: str, trace: str, *, as_json: bool) 
     if as_json:
         emit({"error": {"type": kind, "message": message, "exit_code": code}})
     else:
-        console(stderr=True).print(
-            f"[red]Error:[/] {_escape(message)}", highlight=False, soft_wrap=True
-        )
+        _print_marked("Error:", "red", message)
 
 
 def _show_warnings() -> None:
@@ -109,15 +107,15 @@ class _ToStderr(logging.Handler):
         text = printable(record.getMessage())
         if text not in self._seen:
             self._seen.add(text)
-            console(stderr=True).print(
-                f"[yellow]Warning:[/] {_escape(text)}", highlight=False, soft_wrap=True
-            )
+            _print_marked("Warning:", "yellow", text)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
+def _print_marked(word: str, colour: str, text: str) -> None:
+    """Print a coloured word and a text on standard error."""
+    from rich.text import Text
 
-    return escape(text)
+    said = Text.assemble((word, colour), " ", text)
+    console(stderr=True).print(said, highlight=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
@@ -170,6 +168,7 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     numbers only where there is no room for them in one piece.
     """
     from rich.table import Table
+    from rich.text import Text
 
     body = [[printable(str(cell)) for cell in row] for row in rows]
     numeric = [bool(body) and all(_is_number(row[k]) for row in body) for k in range(len(header))]
@@ -179,7 +178,7 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
         justify: Literal["left", "right"] = "right" if numeric[index] else "left"
         shown.add_column(name, justify=justify, overflow="fold", no_wrap=index in whole)
     for row in body:
-        shown.add_row(*(_escape(cell) for cell in row))
+        shown.add_row(*map(Text, row))  # as it stands: markup and emoji codes mean nothing
     if title:
         say(title)
     console().print(shown)
@@ -205,7 +204,9 @@ def _in_one_piece(
 
 def say(text: str) -> None:
     """Print a sentence."""
-    console().print(_escape(printable(text)), highlight=False, soft_wrap=True)
+    from rich.text import Text
+
+    console().print(Text(printable(text)), highlight=False, soft_wrap=True)
 
 
 def _is_number(cell: str) -> bool:
