@@ -243,8 +243,9 @@ def test_with_a_timerange_all_of_it_is_searched_and_what_follows_is_next(search:
 def test_an_interrupted_search_goes_on_where_it_was(
     search: Any, finished: Finished, tmp_path: Path
 ) -> None:
+    trials = "12000"  # long enough to be interrupted on a machine that is busy
     command = [sys.executable, "-m", "ares.ares_launcher", "optimize", "--data", str(finished.csv),
-               *NAMED, *SMALL, "--trials", "4000", "-j", "1"]  # fmt: skip
+               *NAMED, *SMALL, "--trials", trials, "-j", "1"]  # fmt: skip
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ARES_", "PYTHONDONT"))}
     process = subprocess.Popen(
         command, cwd=tmp_path, env={**clean, "ARES_HOME": str(tmp_path / "home")},
@@ -258,11 +259,13 @@ def test_an_interrupted_search_goes_on_where_it_was(
         process.kill()
     assert process.returncode == 130
     assert out == ""
-    told = re.search(r"after (\d+) of 4000 points. They are kept: the same command goes on", err)
+    told = re.search(
+        rf"after (\d+) of {trials} points. They are kept: the same command goes on", err
+    )
     assert told is not None, err
-    resumed = search("--trials", "4000", "-j", "1", "--set", "search.penalty=1", "--json").json
+    resumed = search("--trials", trials, "-j", "1", "--set", "search.penalty=1", "--json").json
     assert resumed["resumed"] >= int(told[1]) >= 16
-    fresh = search("--trials", "4000", "--json", home=tmp_path / "other").json
+    fresh = search("--trials", trials, "--json", home=tmp_path / "other").json
     assert fresh["resumed"] == 0
     assert fresh["trials_digest"] == resumed["trials_digest"]
 
