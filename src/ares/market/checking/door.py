@@ -21,7 +21,7 @@ from ares.market.checking.faults import (
     impossible_rows,
     place_in_rows,
     refuse_repeated,
-    stable_order,
+    timed_order,
 )
 from ares.market.checking.prints import PrintJudge
 from ares.market.checking.spacing import GapRows, OvernightMoves, Spacing, describe_span
@@ -32,10 +32,11 @@ from ares.market.checking.tallies import (
     StaleOpens,
     Stretches,
     Tally,
+    changes,
     shortest_distance,
 )
 from ares.market.quality import Finding, QualityReport
-from ares.market.raw import COLUMNS, NO_TIME, PRICES, RawBars
+from ares.market.raw import COLUMNS, PRICES, RawBars
 from ares.market.timeframe import timeframe_ns
 
 if TYPE_CHECKING:
@@ -250,10 +251,9 @@ class Door:
     def _sorted(self, piece: RawBars) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Rows that have a time, by time; their times; and the distinct ones."""
         times = piece.timestamp
-        timed = np.flatnonzero(times != NO_TIME)
-        order = timed[stable_order(times[timed])]
+        order = timed_order(times)
         times = times[order]
-        is_new = np.diff(times, prepend=NO_TIME) != 0
+        is_new = changes(times)
         refuse_repeated(times, is_new, piece.files)
         distinct = times if is_new.all() else times[is_new]
         self._duplicates.add(order[~is_new], lambda row: describe_row(piece, row))
@@ -272,10 +272,10 @@ class Door:
         """Distances within each file: a few coarse bars hide among many fine ones."""
         by_file = np.argsort(files, kind="stable")
         files, times = files[by_file], times[by_file]
-        starts = np.flatnonzero(np.diff(files, prepend=-1))
+        starts = np.flatnonzero(changes(files))
         for start, stop in zip(starts, [*starts[1:], len(files)], strict=True):
             own = times[start:stop]
-            own = own[np.diff(own, prepend=NO_TIME) != 0]
+            own = own[changes(own)]
             self._of_file.setdefault(int(files[start]), Distances(self._rules.interval)).push(own)
 
     def _refuse_timeframe(self, where: str) -> list[str]:

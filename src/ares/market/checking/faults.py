@@ -25,12 +25,10 @@ def impossible_rows(raw: RawBars) -> BoolArray:
     """True for rows that cannot be a bar: a cell is unreadable or they contradict each other."""
     with np.errstate(invalid="ignore"):
         fine = raw.timestamp != NO_TIME
-        for name in PRICES:
-            price = getattr(raw, name)
-            fine &= (price > 0) & (price < np.inf)
+        fine &= (raw.low > 0) & (raw.high < np.inf)
+        for between in (raw.open, raw.close):
+            fine &= (raw.low <= between) & (between <= raw.high)
         fine &= (raw.volume >= 0) & (raw.volume < np.inf)
-        fine &= raw.low <= np.minimum(raw.open, raw.close)
-        fine &= raw.high >= np.maximum(raw.open, raw.close)
     return np.asarray(~fine)
 
 
@@ -99,9 +97,13 @@ class RowChecks:
             raise impossible_row_error(raw, int(impossible.argmax()))
         found = np.flatnonzero(impossible)
         self.impossible.add(found, lambda row: describe_impossible_row(raw, row))
-        rows = np.flatnonzero(raw.timestamp != NO_TIME)
+        times = raw.timestamp
+        if len(times) and times[0] >= max(self._last, NO_TIME + 1) and _ascending(times):
+            self._last = int(times[-1])  # the usual case, which needs no copies
+            return
+        rows = np.flatnonzero(times != NO_TIME)
         if len(rows):
-            times = raw.timestamp[rows]
+            times = times[rows]
             before = np.concatenate([[self._last], times[:-1]])
             self.disorder.add(rows[times < before], lambda row: describe_row(raw, row))
             self._last = int(times[-1])
@@ -119,9 +121,21 @@ def place_in_rows(raw: RawBars, row: int, column: str) -> tuple[str, str]:
 
 def stable_order(timestamp: Int64Array) -> Int64Array:
     """Positions of the rows by time; rows of one time stay in the order of the file."""
-    if bool((timestamp[1:] >= timestamp[:-1]).all()):
+    if _ascending(timestamp):
         return np.arange(len(timestamp))
     return np.argsort(timestamp, kind="stable")
+
+
+def timed_order(timestamp: Int64Array) -> Int64Array:
+    """The same of those rows that have a time."""
+    order = stable_order(timestamp)
+    if len(order) and timestamp[order[0]] == NO_TIME:  # which comes before all others
+        order = order[timestamp[order] != NO_TIME]
+    return order
+
+
+def _ascending(times: Int64Array) -> bool:
+    return bool((times[1:] >= times[:-1]).all())
 
 
 def refuse_repeated(times: Int64Array, is_new: BoolArray, files: Sequence[str]) -> None:

@@ -238,8 +238,18 @@ class Distances:
             self._counts = np.insert(self._counts, place[new], counts[new])
 
 
+def changes(values: Int64Array) -> BoolArray:
+    """True for the first value, and for each that differs from the one before it."""
+    changed = np.ones(len(values), dtype=np.bool_)
+    changed[1:] = values[1:] != values[:-1]
+    return changed
+
+
 def runs(mask: BoolArray) -> tuple[Int64Array, Int64Array]:
     """Start index and length of every run of True."""
+    if not mask.any():
+        none = np.zeros(0, dtype=np.int64)
+        return none, none
     edges = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
     starts = np.flatnonzero(edges == 1)
     return starts, np.flatnonzero(edges == -1) - starts

@@ -88,7 +88,7 @@ def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterato
             reader = dataclasses.replace(
                 reader, data=block, start=0, headed=False, rows_before=rows_before
             )
-        if layout is not None and block.strip():
+        if layout is not None and not block.isspace():
             table = reader.read(layout)
             yield table.noted(note) if note else table
     if reader is None:
@@ -104,7 +104,7 @@ def _streamed_layout(path: Path, reader: _Reader) -> Layout:
     for number, (block, rows_before) in enumerate(blocks_of(path, reader.where)):
         start = 0 if number else reader.start
         part = dataclasses.replace(reader, data=block, start=start, rows_before=rows_before)
-        if block.strip():
+        if not block.isspace():
             for n, layout in enumerate((ohlcv_layout(), ochlv_layout())):
                 fits[n] = fits[n] and _ordered_everywhere(part.read(layout))
     return _fitting(fits, reader.where)

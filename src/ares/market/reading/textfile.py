@@ -70,7 +70,7 @@ def blocks_of(path: Path, where: str) -> Iterator[tuple[bytes, int]]:
         data = b"".join(waiting)
         _check_text(data, where, lines)
         _check_quotes(data, where, lines)
-        if data.strip() or not lines:
+        if not lines or (data and not data.isspace()):
             yield data, lines
 
 

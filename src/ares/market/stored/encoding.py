@@ -17,19 +17,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-_SAMPLE: Final = 1 << 17  # as many values fill pyarrow's dictionary
 _SPARE_BITS: Final = 2
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing
-
-
-def encoded(columns: Mapping[str, Any]) -> memoryview:
-    """The bytes of a Parquet file of columns; int64 and float64 arrays of one length."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table_of(columns), sink, **write_options(columns))
-    return memoryview(sink.getvalue())
 
 
 def table_of(columns: Mapping[str, Any]) -> pa.Table:
@@ -55,7 +44,7 @@ def write_options(columns: Mapping[str, Any]) -> dict[str, Any]:
         "missing": "BYTE_STREAM_SPLIT",
     }
     return {
-        "compression": "zstd",
+        "compression": "lz4",
         "use_dictionary": [n for n, c in columns.items() if n in PRICES and _repeats(c)],
         "column_encoding": {name: encodings[name] for name in columns if name in encodings},
         "write_statistics": False,
@@ -65,14 +54,14 @@ def write_options(columns: Mapping[str, Any]) -> dict[str, Any]:
 def _repeats(column: Any) -> bool:
     """Whether values recur so that a dictionary of them pays: it is slow and large where they do not.
 
-    Some values mark the places of their hashes in a table; half of them must hit a marked one.
+    The values mark the places of their hashes in a table; half of them must hit a marked one.
     """
-    sample = np.ascontiguousarray(column[:: max(1, len(column) // _SAMPLE)]).view(np.uint64)
-    sample = sample ^ (sample >> np.uint64(32))  # the last bits of short decimals are regular
-    bits = max(len(sample) - 1, 1).bit_length() + _SPARE_BITS
+    values = np.ascontiguousarray(column).view(np.uint64)
+    values = values ^ (values >> np.uint64(32))  # the last bits of short decimals are regular
+    bits = max(len(values) - 1, 1).bit_length() + _SPARE_BITS
     marked = np.zeros(1 << bits, dtype=np.bool_)
-    marked[(sample * _GOLDEN) >> np.uint64(64 - bits)] = True
-    return bool(2 * np.count_nonzero(marked) <= len(sample))
+    marked[(values * _GOLDEN) >> np.uint64(64 - bits)] = True
+    return bool(2 * np.count_nonzero(marked) <= len(values))
 
 
 def decoded(source: Any, names: Sequence[str]) -> dict[str, list[Any]]:

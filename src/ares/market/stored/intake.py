@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ares.market.checking.door import Door, Times
+from ares.market.checking.door import Door
 from ares.market.raw import COLUMNS, RawBars
-from ares.market.stored.parts import GapWriter, Part, PartWriter, read_part
+from ares.market.stored.parts import Part, read_part
+from ares.market.stored.partwriting import GapWriter, PartWriter
 from ares.market.stored.pieces import LateRowsError, by_month, in_order, joined, spooled
 from ares.market.stored.scratch import TimesFile
 
@@ -71,18 +72,12 @@ def _report(
     folder: Path, rows: Rows, rules: DoorRules, *, exact: bool, common: bool
 ) -> QualityReport | int | None:
     door, pieces = _opened(folder, rows, rules, exact=exact)
-    with TimesFile(folder) as distinct, TimesFile(folder) as kept:
-        count = 0
+    with TimesFile(folder) as times:
         for piece in pieces:
-            _, times = door.push(piece)
-            distinct.write(count, times.distinct)
-            kept.write(count, times.kept)
-            count += 1
+            times.add(door.push(piece)[1])
         if common and door.common_distance != rules.interval:
             return door.common_distance
-        return door.finish(
-            lambda: (Times(distinct.read(n), kept.read(n)) for n in range(count)), lambda _: None
-        )
+        return door.finish(times.pieces, lambda _: None)
 
 
 def _check(folder: Path, rows: Rows, rules: DoorRules, *, exact: bool) -> Checked:
@@ -117,13 +112,13 @@ def keep(folder: Path, door: Door, pieces: Callable[[PartWriter], Iterable[RawBa
         DataError: As `Door`.
         StoreError: The folder cannot be written.
     """
-    with PartWriter(folder) as writer, GapWriter(folder) as gaps:
+    with PartWriter(folder) as writer, GapWriter(folder) as gaps, TimesFile(folder) as times:
         for piece in pieces(writer):
-            columns, times = door.push(piece)
-            writer.add(columns, times.distinct)
-        parts = writer.finish()
-        report = door.finish(writer.times, gaps.add)
-        return Checked(parts, gaps.finish(), door.tick, report)
+            columns, of_piece = door.push(piece)
+            writer.add(columns)
+            times.add(of_piece)
+        report = door.finish(times.pieces, gaps.add)
+        return Checked(writer.finish(), gaps.finish(), door.tick, report)
 
 
 def merged_pieces(

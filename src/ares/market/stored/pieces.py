@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from ares.market.checking.faults import MOST_REPEATS, repeated_error, stable_order
+from ares.market.checking.tallies import changes
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
 from ares.market.stored.scratch import scratch_file
 from ares.store.atomic import writing
@@ -98,7 +99,7 @@ def by_month(raw: RawBars) -> list[tuple[int, RawBars]]:
     months = month_of(times)
     order = stable_order(months)
     months = months[order]
-    starts = np.flatnonzero(np.diff(months, prepend=first - 1))
+    starts = np.flatnonzero(changes(months))
     return [
         (int(months[start]), taken(raw, order[start:stop]))
         for start, stop in zip(starts, [*starts[1:], len(months)], strict=True)
@@ -113,7 +114,7 @@ def month_of(times: Int64Array) -> Int64Array:
 def taken(raw: RawBars, rows: Int64Array) -> RawBars:
     """Some rows, without what is noted of single cells."""
     where: Any = rows
-    if len(rows) and int(rows[-1]) - int(rows[0]) == len(rows) - 1 and (np.diff(rows) == 1).all():
+    if len(rows) and int(rows[-1]) - int(rows[0]) == len(rows) - 1 and (rows[1:] > rows[:-1]).all():
         where = slice(int(rows[0]), int(rows[-1]) + 1)  # a view of neighbours
     return RawBars(
         **{name: getattr(raw, name)[where] for name in COLUMNS},

@@ -89,7 +89,8 @@ class FileRows:
             tables = raw_chunks(self.files[number], columns=self._columns, notes=notes)
             with contextlib.closing(ahead(tables)) as chunks:
                 for raw in chunks:
-                    firsts[rank] = _earlier(firsts[rank], raw)
+                    if len(order) > 1:
+                        firsts[rank] = _earlier(firsts[rank], raw)
                     counter.count(rank, len(raw))
                     yield raw if len(order) == 1 else _tagged(raw, names, rank)
             self._notes[number] = tuple(f"{names[rank]}: {note}" for note in notes)

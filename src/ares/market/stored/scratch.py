@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ares.market.checking.door import Times
 from ares.store.atomic import make_folder, temporary_name, writing
 from ares.store.locks import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from ares.core.types import Int64Array
 
 
 def scratch_file(folder: Path) -> Any:
@@ -51,42 +50,41 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
 
 
 class TimesFile:
-    """Times under keys, each written once, in a temporary file that has no name."""
+    """Times of pieces as the door returns them, in a temporary file that has no name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: Any = None
-        self._places: dict[int, tuple[int, int]] = {}
+        self._lengths: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._file is not None:
+            self._file.close()
 
-    def write(self, key: int, times: Int64Array) -> None:
-        """Keep the times of a key.
+    def add(self, times: Times) -> None:
+        """Keep the times of the next piece.
 
         Raises:
             StoreError: the disk is full, read-only or failing.
         """
-        if len(times) == 0:
-            return
         self._file = self._file or scratch_file(self._folder)
+        same = len(times.kept) == len(times.distinct)  # those of bars are among the distinct ones
         with writing(self._folder):
-            at = self._file.seek(0, 2)
-            self._file.write(np.ascontiguousarray(times).data)
-        self._places[key] = (at, len(times))
+            for own in times[:1] if same else times:
+                self._file.write(np.ascontiguousarray(own).data)
+        self._lengths.append((len(times.distinct), len(times.kept)))
 
-    def read(self, key: int) -> Int64Array:
-        """The times of a key; none where none were written."""
-        if key not in self._places:
-            return np.zeros(0, dtype=np.int64)
-        at, count = self._places[key]
-        self._file.seek(at)
-        return np.frombuffer(self._file.read(8 * count), dtype=np.int64)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._file is not None:
-            self._file.close()
+    def pieces(self) -> Iterator[Times]:
+        """The times of each piece, as often as it is called."""
+        at = 0
+        for distinct, kept in self._lengths:
+            same = distinct == kept
+            self._file.seek(8 * at)
+            every = np.frombuffer(
+                self._file.read(8 * (distinct if same else distinct + kept)), np.int64
+            )
+            at += len(every)
+            yield Times(every[:distinct], every if same else every[distinct:])

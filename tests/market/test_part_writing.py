@@ -1,0 +1,131 @@
+"""Parts are written while rows come: any cut gives the same bytes, and a failure leaves nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ares.market.raw import COLUMNS
+from ares.market.stored import partwriting
+from ares.market.stored.parts import read_part
+from ares.market.stored.partwriting import PartWriter
+
+HOUR = 3_600 * 10**9
+NEW_YEAR = 1_609_459_200 * 10**9
+GROUP = 40
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch):
+    monkeypatch.setattr(partwriting, "_GROUP", GROUP)
+    monkeypatch.setattr(partwriting, "_MOST", GROUP + GROUP // 2)
+
+
+def bars(rows, *, before=0, seed=0):
+    """Hourly bars, some of them before New Year."""
+    generator = np.random.default_rng(seed)
+    times = NEW_YEAR + HOUR * np.arange(-before, rows - before)
+    return {"timestamp": times} | {name: generator.random(rows) for name in COLUMNS[1:]}
+
+
+def cut(columns, start, stop):
+    return {name: column[start:stop] for name, column in columns.items()}
+
+
+def written(folder, columns, edges, known=()):
+    with PartWriter(folder) as writer:
+        for part, content in known:
+            writer.expect(part, content)
+        for start, stop in zip([0, *edges], [*edges, len(columns["timestamp"])], strict=True):
+            writer.add(cut(columns, start, stop))
+        return writer.finish()
+
+
+@given(st.integers(1, 400), st.integers(0, 200), st.data())
+def test_any_cut_gives_the_same_files(rows, before, data):
+    before = min(before, rows)
+    columns = bars(rows, before=before)
+    edges = sorted(data.draw(st.lists(st.integers(0, rows), max_size=8)))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts = written(folder, columns, edges)
+        assert parts == written(folder, columns, [])
+        assert [part.rows for part in parts] == [n for n in (before, rows - before) if n]
+        assert sorted(part.file for part in parts) == sorted(p.name for p in folder.iterdir())
+        start = 0
+        for part in parts:
+            found = read_part(folder, part, COLUMNS)
+            for column in COLUMNS:
+                wanted = columns[column][start : start + part.rows]
+                assert found[column].tobytes() == wanted.tobytes()
+            assert (part.first, part.last) == (found["timestamp"][0], found["timestamp"][-1])
+            footer = pq.read_metadata(folder / part.file)
+            groups = [footer.row_group(n).num_rows for n in range(footer.num_row_groups)]
+            assert set(groups[:-1]) <= {GROUP}
+            assert groups[-1] < 1.5 * GROUP
+            assert len(groups) == 1 or groups[-1] >= GROUP // 2
+            start += part.rows
+
+
+@given(st.integers(1, 300), st.sampled_from(["same", "changed", "longer", "shorter"]), st.data())
+def test_an_expected_file_is_kept_if_it_holds_these_very_bars(rows, kind, data):
+    columns = bars(rows)
+    edges = sorted(data.draw(st.lists(st.integers(0, rows), max_size=6)))
+    other = {name: column.copy() for name, column in columns.items()}
+    if kind == "changed":
+        other[data.draw(st.sampled_from(COLUMNS[1:]))][data.draw(st.integers(0, rows - 1))] += 1
+    elif kind == "longer":
+        other = bars(rows + 1)
+    elif kind == "shorter":
+        other = cut(other, 0, rows - 1)
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        fresh = written(Path(one), columns, [])
+        known = written(Path(two), other, [])
+        for path in Path(two).iterdir():
+            path.chmod(0o400)
+        found = written(
+            Path(two), columns, edges, list(zip(known, [other] * len(known), strict=True))
+        )
+        assert found == fresh
+        assert (found == known) == (kind == "same")
+        assert read_part(Path(two), found[0], COLUMNS).keys() == set(COLUMNS)
+
+
+@pytest.mark.parametrize("limit", [1_000, 2_500_000, 4_000_000])
+def test_a_full_disk_is_one_clear_error_and_nothing_is_left(tmp_path, limit):
+    script = f"""
+import gc, resource, signal
+from pathlib import Path
+import numpy as np
+from ares.core.errors import StoreError
+from ares.market.raw import COLUMNS
+from ares.market.stored.partwriting import PartWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+rows = 400_000
+random = np.random.default_rng(0).random(rows)
+columns = dict(timestamp=60 * 10**9 * np.arange(rows), **dict.fromkeys(COLUMNS[1:], random))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+try:
+    with PartWriter(Path({str(tmp_path)!r})) as writer:
+        for start in range(0, rows, 50_000):
+            writer.add({{name: c[start : start + 50_000] for name, c in columns.items()}})
+        writer.finish()
+except StoreError as error:
+    print(error)
+del writer
+gc.collect()
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert "the disk must be writable; got 'File too large'" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
