@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = re.compile(r"[+-]?[\d,]*\.?\d+(e\+\d+)?( (%|s|[KMGT]?i?B))?")
 
+_REPEATED: Final = "early stopping is off"
+"""Begins what every search of a training may say, with other numbers: shown once, counted later."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -105,8 +108,9 @@ class _ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = printable(record.getMessage())
-        if text not in self._seen:
-            self._seen.add(text)
+        kind = _REPEATED if text.startswith(_REPEATED) else text
+        if kind not in self._seen:
+            self._seen.add(kind)
             _print_marked("Warning:", "yellow", text)
 
 
