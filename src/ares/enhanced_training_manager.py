@@ -196,7 +196,7 @@ class EnhancedTrainingManager:
         if not runner.records[0].cached:  # what is kept already needs no memory
             admit_all(session.memory, data, recipe)
         if self._until is None:  # who stops earlier never comes to the windows
-            refuse_few_bars(data.bars, recipe, config.walk_forward)
+            refuse_few_bars(data, recipe, config.walk_forward)
         trained = refit(runner, data.bars, recipe, session.tools)  # 2 to 12
         walk = run(
             steps.validate_walk_forward,
