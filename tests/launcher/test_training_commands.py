@@ -127,6 +127,27 @@ def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Pa
     assert "no run of this workspace" in missing.err
 
 
+def test_a_run_is_one_line_of_eighty_columns(ares: Ares, finished: Finished, home: Path) -> None:
+    market = ("--data", finished.csv, "--timeframe", "1d")
+    other = Path(ares("backtest", *market, "--json", home=home).json["run_dir"]).name
+    ares("runs", "promote", finished.run_dir.name, home=home)
+    narrow = ares("runs", "list", home=home, COLUMNS="80").out.splitlines()
+    wide = ares("runs", "list", home=home, COLUMNS="160").out
+    assert all(len(line) <= 80 for line in narrow)
+    for name, words in ((finished.run_dir.name, "evidence, Sharpe"), (other, "return ")):
+        (line,) = (line for line in narrow if line.startswith(f"│ {name} "))
+        assert words in line
+    assert len([line for line in narrow if line.startswith("│")]) == 2
+    assert f"{finished.run_dir.name} is the champion of IXIC nasdaq 1d." in narrow
+    assert "A wider terminal, or --json, shows more: " in narrow[-1]
+    assert "wider" not in wide
+    for word in ("SmaCross", "train", "backtest", "unnamed 1d"):
+        assert word in wide
+    (home / "runs" / other / "manifest.json").write_text("{}")
+    damaged = ares("runs", "list", home=home, COLUMNS="80").out
+    assert f"{other} is damaged: " in damaged
+
+
 def test_a_damaged_run_is_listed_and_refused(ares: Ares, finished: Finished, home: Path) -> None:
     run = home / "runs" / finished.run_dir.name
     text = run / "models" / "model.json"
