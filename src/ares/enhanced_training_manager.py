@@ -21,6 +21,7 @@ from ares.pipeline.program import recipe_of, refit, refuse_few_bars, refuse_time
 from ares.pipeline.publish import Publication, Session, publish
 from ares.pipeline.source import Source, find_source
 from ares.pipeline.step import Runner, StepRecord, UntilReached
+from ares.search.progressive import OFF
 from ares.store.memo import memo_counts, remembering
 from ares.store.scratch import scratching
 from ares.store.store import Store
@@ -69,6 +70,8 @@ class TrainingResult:
         recommendation: promote, hold or reject; empty as above.
         costs: Fee and slippage that were used, and where they came from.
         features: Feature matrices that were recalled from the store, and those made.
+        searches: Searches of step 12, those inside the windows included.
+        unstopped: Why each of those ran all points in full though early stopping was on.
     """
 
     run_id: str
@@ -81,6 +84,8 @@ class TrainingResult:
     recommendation: str = ""
     costs: dict[str, Any] = field(default_factory=dict)
     features: dict[str, int] = field(default_factory=dict)
+    searches: int = 0
+    unstopped: tuple[str, ...] = ()
 
 
 class EnhancedTrainingManager:
@@ -191,7 +196,7 @@ class EnhancedTrainingManager:
         if not runner.records[0].cached:  # what is kept already needs no memory
             admit_all(session.memory, data, recipe)
         if self._until is None:  # who stops earlier never comes to the windows
-            refuse_few_bars(data.bars, recipe, config.walk_forward)
+            refuse_few_bars(data, recipe, config.walk_forward)
         trained = refit(runner, data.bars, recipe, session.tools)  # 2 to 12
         walk = run(
             steps.validate_walk_forward,
@@ -219,7 +224,7 @@ class EnhancedTrainingManager:
         done = publish(
             session, runner, artifact, data, walk, stress, comparison, rivals, self.settings
         )
-        return self._result(runner, session, walk, done, recipe)
+        return self._result(runner, session, trained, walk, done, recipe)
 
     @staticmethod
     def _window(runner: Runner, index: int, bars: Bars, recipe: Recipe, tools: Tools) -> Trained:
@@ -229,6 +234,7 @@ class EnhancedTrainingManager:
         self,
         runner: Runner,
         session: Session,
+        trained: Trained,
         walk: WalkForward,
         done: Publication,
         recipe: Recipe,
@@ -249,6 +255,8 @@ class EnhancedTrainingManager:
                 "source": "configuration" if given else f"default for {walk.models[-1].calendar}",
             },
             features=memo_counts(),
+            searches=1 + len(walk.models),
+            unstopped=tuple(note for note in (*trained.plan.notes, *walk.notes) if OFF in note),
         )
 
     def get_cached_backtester(self) -> CachedBacktester:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ares.ares_launcher.cache_commands import _shared_options
 from ares.search.blocks import BlockResults
 from ares.search.scorestore import Request, _row
 from ares.store.store import MISS, Store
@@ -72,8 +74,44 @@ def test_verify_computes_a_sample_again(
     assert kept["wrong"] == []
     assert kept["seed"] == 4
     other = ares_here("cache", "verify", *market, "--strategy", "ema_cross")
-    assert other.code == 0
+    assert other.code == 2
     assert "None is of this search" in other.out
+    digests_only = ares_here("cache", "verify", *market, "--strategy", "ema_cross", "--sample", "0")
+    assert digests_only.code == 0
+
+
+def test_verify_says_what_to_give_where_it_could_check_nothing(
+    ares: Ares, market: tuple[object, ...]
+) -> None:
+    search = ("--strategy", "ema_cross", *market, "--fee", "0.002", "--trials=20")
+    tools = ("--set", "search.initial_samples=16", "-p", "fast=5:50", "-j1", "--memory", "8GiB")
+    assert ares("optimize", *search, *tools, "--seed", "3", "--json").code == 0
+    lost = ares("cache", "verify")
+    assert lost.code == 2
+    assert "None of the 20 results kept was computed again" in lost.out
+    (said,) = (line.strip() for line in lost.out.splitlines() if "  ares cache verify" in line)
+    given = [*map(str, search[:-1]), "--set", "search.initial_samples=16"]
+    assert shlex.split(said) == ["ares", "cache", "verify", *given]
+    found = ares(*shlex.split(said)[1:], "--json")
+    assert found.code == 0
+    assert (found.json["ok"], found.json["searches"]["checked"]) == (True, 20)
+    blind = ares("cache", "verify", "--json")
+    assert (blind.code, blind.json["ok"]) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["-p", "fast=5", "-pslow=9", "-j", "2", "-j8", "--jobs=3", "--json", "--debug"], []),
+        (["--data", "a b.csv", "--param=x=1", "--data", "c"], ["--data", "a b.csv", "--data", "c"]),
+        (["--set", "search.trials=3", "--seed", "1", "--fill=close"], ["--set", "search.trials=3", "--fill=close"]),
+        (["--trials"], []),
+    ],
+)  # fmt: skip
+def test_of_a_search_its_market_strategy_and_costs_are_kept(
+    words: list[str], kept: list[str]
+) -> None:
+    assert _shared_options(words) == kept
 
 
 def test_verify_finds_a_planted_lie(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -16,6 +18,7 @@ import pytest
 
 from ares.core.errors import ConfigError, InputError
 from ares.market.exchange.keys import find_keys
+from ares.market.exchange.retry import Retry
 from ares.store.workspace import Workspace
 from exchange_server import DAY, MINUTE, Exchange, Fault, synthetic_bars
 
@@ -110,6 +113,30 @@ def test_wrong_usage_is_explained(
     assert done.code == 2
     assert words in done.err
     assert not server.requests
+
+
+@pytest.mark.parametrize("source", ["ccxt", "dumps"])
+def test_an_outage_is_told_while_it_lasts_and_is_no_wrong_usage(
+    ares_here: Ares, server: Exchange, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    hurried = functools.partial(Retry, attempts=3, sleep=lambda _: None)
+    monkeypatch.setattr("ares.market.exchange.download.Retry", hurried)
+    down = Fault("status", path="", value=(503, {}, b"down"), times=99)
+    server.faults.append(down)
+    done = ares_here("load", *MARKET, *RANGE, "--source", source, **address(server))
+    assert done.code == 1
+    told = [line for line in done.err.splitlines() if line.startswith("BTC/USDT 1m: attempt")]
+    for k, line in enumerate(told, start=1):
+        assert re.match(rf"BTC/USDT 1m: attempt {k} of 3 failed, the next one in \d\.\d s: ", line)
+    assert len(told) == 2
+    assert "failed 3 times" in done.err
+    assert "The same command goes on" in done.err
+    assert len(server.requests) == 3
+    said = ares_here("load", *MARKET, *RANGE, "--source", source, "--json", **address(server))
+    assert (said.code, said.err) == (1, "")
+    assert said.json["error"]["type"] == "OutageError"
+    down.times = 1  # a server that comes back
+    assert ares_here("load", *MARKET, *RANGE, "--source", source, **address(server)).code == 0
 
 
 def test_without_ccxt_the_extra_is_named_and_dumps_still_work(

@@ -12,11 +12,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ares.ares_launcher.search_show import _origins
 from command_line import call_here
 
 if TYPE_CHECKING:
@@ -68,6 +72,36 @@ def twice(tmp_path_factory: pytest.TempPathFactory, finished: Finished) -> tuple
     """The same search from the engine and from the cache."""
     run = _search_in(tmp_path_factory.mktemp("twice"), finished)
     return run("--json").json, run("--json", "-j", "1").json
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["engine", "memory", "store"]), st.sampled_from([0, 0, 2]))),
+    st.integers(0, 5),
+)
+def test_each_point_is_counted_once(points: list[tuple[str, int]], resumed: int) -> None:
+    found = SimpleNamespace(
+        trials=pd.DataFrame({"stage": [stage for _, stage in points]}, dtype="int64"),
+        volatile=pd.DataFrame({"source": [source for source, _ in points]}, dtype="object"),
+    )
+    told = _origins(SimpleNamespace(found=found, resumed=min(resumed, len(points))))  # type: ignore[arg-type]
+    counts = {what: int(n) for n, what in re.findall(r"(\d+) ([a-z ]+)", told)}
+    assert sum(counts.values()) == len(points)
+    assert 0 not in counts.values()
+    later = points[resumed:]
+    assert counts.get("from before the interruption", 0) == len(points) - len(later)
+    assert counts.get("stopped early", 0) == later.count(("engine", 2))
+    assert counts.get("run in full", 0) == later.count(("engine", 0))
+
+
+def test_the_account_of_a_repeated_search_adds_up(search: Any) -> None:
+    account = r"48 points on 1,920 bars, \S+ to \S+: (.*); [\d,]+ per second\.(.*)"
+    first, again = (re.search(account, search().out) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert sum(map(int, re.findall(r"(\d+) ", first[1]))) == 48
+    assert "cache" not in first[1]
+    assert again[1] == "48 from the cache"
+    assert again[2] == first[2]
 
 
 def _without_volatile(page: str) -> str:

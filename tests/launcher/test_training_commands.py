@@ -55,6 +55,32 @@ def test_train_ends_with_table_verdict_and_report(
     assert "step 16 saving: kept" in done.err
 
 
+def test_what_every_window_warns_of_is_one_warning_and_a_count(
+    ares: Ares, finished: Finished
+) -> None:
+    """Flat-start blocks of these bars are too short in both windows, not in the final search."""
+    done = ares("train", *MARKET, "--data", finished.csv, *SETS)
+    assert done.code == 0, done.err
+    assert done.err.count("early stopping is off") == 1
+    assert "Warning: early stopping is off: " in done.err
+    assert "Early stopping was off in 2 of 3 searches" in done.out
+    again = ares("train", *MARKET, "--data", finished.csv, *SETS, "--json").json
+    assert all(step["cached"] for step in again["steps"])
+    assert (len(again["unstopped"]), again["searches"]) == (2, 3)
+    run = Path(again["run_dir"])
+    notes = [
+        note
+        for number in (12, 13)
+        for note in json.loads((run / "steps" / f"{number}.json").read_text())["notes"]
+        if "early stopping is off" in note
+    ]
+    assert notes == again["unstopped"]
+    assert [note[: len("window 0")] for note in notes] == ["window 0", "window 1"]
+    assert {"steps/12.json", "steps/13.json"} <= set(
+        json.loads((run / "manifest.json").read_text())["files"]
+    )
+
+
 def test_require_edge_and_until(ares: Ares, finished: Finished, home: Path) -> None:
     code = _train(ares, finished, home, "--require-edge").code
     assert code == (0 if finished.result.edge else 3)
@@ -99,6 +125,27 @@ def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Pa
     missing = ares("runs", "show", "2000", home=home)
     assert missing.code == 2
     assert "no run of this workspace" in missing.err
+
+
+def test_a_run_is_one_line_of_eighty_columns(ares: Ares, finished: Finished, home: Path) -> None:
+    market = ("--data", finished.csv, "--timeframe", "1d")
+    other = Path(ares("backtest", *market, "--json", home=home).json["run_dir"]).name
+    ares("runs", "promote", finished.run_dir.name, home=home)
+    narrow = ares("runs", "list", home=home, COLUMNS="80").out.splitlines()
+    wide = ares("runs", "list", home=home, COLUMNS="160").out
+    assert all(len(line) <= 80 for line in narrow)
+    for name, words in ((finished.run_dir.name, "evidence, Sharpe"), (other, "return ")):
+        (line,) = (line for line in narrow if line.startswith(f"│ {name} "))
+        assert words in line
+    assert len([line for line in narrow if line.startswith("│")]) == 2
+    assert f"{finished.run_dir.name} is the champion of IXIC nasdaq 1d." in narrow
+    assert "A wider terminal, or --json, shows more: " in narrow[-1]
+    assert "wider" not in wide
+    for word in ("SmaCross", "train", "backtest", "unnamed 1d"):
+        assert word in wide
+    (home / "runs" / other / "manifest.json").write_text("{}")
+    damaged = ares("runs", "list", home=home, COLUMNS="80").out
+    assert f"{other} is damaged: " in damaged
 
 
 def test_a_damaged_run_is_listed_and_refused(ares: Ares, finished: Finished, home: Path) -> None:

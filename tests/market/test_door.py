@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ares.core.errors import ConfigError, DataError
@@ -280,6 +280,35 @@ def test_stale_opens_and_empty_volume_are_reported():
     (finding,) = (f for f in report.findings if f.kind == "zero_volume")
     assert finding.action == "kept; 2 stretches"
     assert [e.split("(")[1] for e in finding.examples] == ["row 8): 1 bars", "row 201): 100 bars"]
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=40))
+@example([400] * 40)
+def test_stale_opens_everywhere_are_a_few_lines_and_whole_in_the_json(lengths):
+    """Stretches of stale bars and others, in turn: the text has the first three beginnings."""
+    rows, opened = [], []
+    for number, length in enumerate(lengths):
+        opened += [110 if number % 2 == 0 else 100] * length
+    rows = [(START_MS + k * MINUTE_MS, at, 120, 90, 110, 1) for k, at in enumerate(opened)]
+    _, report = check_bars(raw_of(rows), **MARKET)
+    same = np.array([False, *(at == 110 for at in opened[1:])])
+    flags = [k >= 249 and same[k - 249 : k + 1].sum() > 50 for k in range(len(rows))]
+    begins = [k for k, flag in enumerate(flags) if flag and not (k and flags[k - 1])]
+    assert report.stale_open == sum(flags)
+    text = report.lines()
+    if not begins:
+        assert not any("stale" in line for line in text)
+        return
+    at = next(k for k, line in enumerate(text) if line.startswith("stale_open: "))
+    assert text[at].startswith(f"stale_open: {sum(flags)} of {len(rows)} bars (at their close")
+    after = [line.strip() for line in text[at + 1 :]]
+    assert [line.split("(row ")[1] for line in after[:3] if line != "..."] == [
+        f"{k + 1})" for k in begins[:3]
+    ]
+    assert (after[-1] == "...") == (len(begins) > 3)
+    (finding,) = (f for f in report.to_dict()["findings"] if f["kind"] == "stale_open")
+    assert len(finding["examples"]) == min(len(begins), 10)
+    assert finding["count"] == sum(flags)
 
 
 def test_unadjusted_overnight_moves_warn(caplog):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ares.core.errors import AresError, BusyError, DataError
+from ares.core.errors import AresError, BusyError, DataError, OutageError
 from ares.market.exchange.download import load
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import Market
@@ -238,7 +238,7 @@ def test_a_damaged_page_is_fetched_again(tmp_path: Path, server: Exchange) -> No
     clean, home = tmp_path / "clean", tmp_path / "home"
     fetch(clean, server, "ccxt", Slept())
     server.faults.append(Fault("status", value=BROKEN, after=4, times=99))
-    with pytest.raises(DataError):
+    with pytest.raises(OutageError):
         fetch(home, server, "ccxt", Slept())
     pages = sorted(home.glob(".ares/work/*/*.npy"))
     assert len(pages) == 4

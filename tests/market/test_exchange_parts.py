@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ares.core.errors import DataError
+from ares.core.errors import DataError, OutageError
 from ares.market.exchange.holes import joined
 from ares.market.exchange.retry import Retry, TransientError, retry_after
 from ares.market.exchange.source import Market, Page, as_rows
@@ -71,15 +71,20 @@ def test_an_earlier_process_leaves_all_pages_but_the_newest(tmp_path: Path) -> N
 @given(st.integers(1, 12))
 def test_waits_stay_under_a_doubling_limit(attempts: int) -> None:
     slept: list[float] = []
-    retry = Retry(attempts=attempts, base=0.5, cap=30, sleep=slept.append)
+    told: list[str] = []
+    retry = Retry(attempts=attempts, base=0.5, cap=30, sleep=slept.append, waiting=told.append)
 
     def fails() -> None:
         raise TransientError("no")
 
-    with pytest.raises(DataError, match=f"failed {attempts} times"):
+    with pytest.raises(OutageError, match=f"failed {attempts} times"):
         retry.call(fails, where="here")
     assert len(slept) == attempts - 1
     assert all(0 <= s <= min(30, 0.5 * 2**k) for k, s in enumerate(slept))
+    assert told == [
+        f"attempt {k} of {attempts} failed, the next one in {s:.1f} s: no"
+        for k, s in enumerate(slept, start=1)
+    ]
 
 
 @pytest.mark.parametrize(

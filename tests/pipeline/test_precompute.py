@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import small_runs
+from ares.backtest.costs import Costs
 from ares.backtest.strategies import (
     BollingerReversion,
     DonchianBreakout,
@@ -20,12 +22,17 @@ from ares.backtest.strategies import (
     slow_columns,
 )
 from ares.backtest.strategy import SLOW_COLUMNS, Prepared
+from ares.core.errors import DataError
+from ares.core.settings import load_settings
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.learn.feature_memo import keep_features
 from ares.learn.features import compute_features, feature_names
 from ares.learn.track import tactician_track
+from ares.market.bars import split_holdout
 from ares.pipeline import footprint
 from ares.pipeline.precompute import precompute
+from ares.pipeline.program import recipe_of, refuse_few_bars
+from ares.pipeline.values import MarketData
 from ares.store import memo
 from ares.store.memo import remembering
 from ares.store.store import Store
@@ -242,6 +249,38 @@ def test_what_training_refuses_before_it_begins_is_refused_with_the_same_words(
     assert rule in words[0]
     numbers = r"\d+ ?MiB"  # what is in use differs from moment to moment
     assert re.sub(numbers, "", words[0]) == re.sub(numbers, "", words[1])
+
+
+@pytest.mark.parametrize("n", [40, 200, 421, 833])
+def test_too_few_bars_are_accounted_for_and_what_is_said_to_suffice_does(sample_bars, n):
+    config = load_settings(None, environ={}).config
+    recipe = recipe_of(config, Costs(fee=0.0, slippage=0.0))
+
+    def refuse(count):
+        _, holdout = split_holdout(sample_bars[-count:], config.data.holdout)
+        refuse_few_bars(MarketData(holdout, {}), recipe, config.walk_forward)
+
+    with pytest.raises(DataError) as caught:
+        refuse(n)
+    said = re.search(
+        r"Of ([\d,]+) bars the last ([\d,]+) are held out .* trains on ([\d,]+) of the other ([\d,]+) .*"
+        r" and ([\d,]+) of these ([\d,]+) come before the first chunk .*: (\d+) of 1d\."
+        r" Load more data \(about ([\d,]+) bars in all\)",
+        str(caught.value),
+    )
+    assert said is not None, str(caught.value)
+    total, held, stop, training, before, same, known, enough = (
+        int(number.replace(",", "")) for number in said.groups()
+    )
+    assert total == n == held + training
+    assert stop == same == math.floor(config.walk_forward.first * training)
+    assert before == math.floor(config.splits.first * stop)
+    assert known == before  # these bars are days
+    assert caught.value.value == known
+    refuse(enough)
+    assert enough <= n * 104 / known + 1  # 100 bars, the two for whole bars, three digits
+    with pytest.raises(DataError):
+        refuse(n * 100 // (known + 1) - 5)
 
 
 def test_a_step_that_cannot_fit_is_refused_before_features_are_made(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?")
+_SEARCH_ONLY = {
+    "--param", "--trials", "--objective", "--seed", "--jobs", "--engine", "--scheduler", "--memory",
+}  # fmt: skip
+_SHOWN = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -83,9 +88,10 @@ def cache_verify(
     """Check digests, and compute a sample of results again.
 
     Every digest is checked, and a random sample of a search's results is computed again.
-    Strategy and market are given as to `ares optimize`: results of other searches, other code or
-    another machine cannot be computed again here and are counted only. What is wrong leaves the
-    cache. Exit code 1 where something was.
+    Strategy, market, costs and configuration are given as to `ares optimize`: results of other
+    searches, other code or another machine cannot be computed again here and are counted only. What
+    is wrong leaves the cache. Exit code 1 where something was, 2 where results are kept and none of
+    them is of this search; --sample 0 is content with the digests.
     """
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     costs = {"costs.fee": fee, "costs.slippage": slippage, "search.fill": fill}
@@ -103,12 +109,16 @@ def cache_verify(
             problem = _problem(toolkit, strategy, whole=timerange is not None)
             kept = vars(_verified(workspace, problem, sample, seed))
     bad = kept["damaged"] + len(kept["wrong"]) + len(steps.damaged)
+    foreign = sample > 0 and not kept["entries"] and kept["others"] > 0
     if as_json:
-        emit({"searches": {**kept, "seed": seed}, "steps": vars(steps), "ok": not bad})
+        ok = not bad and not foreign
+        emit({"searches": {**kept, "seed": seed}, "steps": vars(steps), "ok": ok})
     else:
         _say_verified(kept, steps, seed)
-    if bad:
-        raise typer.Exit(1)
+        if foreign:
+            _say_foreign(kept["others"], _verifying(workspace))
+    if bad or foreign:
+        raise typer.Exit(1 if bad else 2)
 
 
 def cache_gc(
@@ -293,7 +303,54 @@ def _say_verified(kept: dict[str, Any], steps: Any, seed: int) -> None:
     )
     for params in kept["wrong"]:
         say(f"  Wrong, and removed: {params}")
-    if not kept["entries"] and kept["others"]:
+
+
+def _say_foreign(others: int, commands: list[str]) -> None:
+    """Nothing was computed again: what to give instead."""
+    say(
+        f"None of the {others:,} results kept was computed again. None is of this search: give"
+        " --strategy, market and costs as `ares optimize` had them."
+    )
+    if not commands:
         say(
-            "None is of this search: give --strategy, market and costs as `ares optimize` had them."
+            "No finished search of this workspace was made by this code: results of training, of other"
+            " code and of another machine are checked by their digests only."
         )
+    for command in commands[:_SHOWN]:
+        say(f"  {command}")
+
+
+def _verifying(workspace: Workspace) -> list[str]:
+    """The commands that check the finished searches of this code, newest first."""
+    from ares.core.environment import code_digest
+    from ares.core.errors import ArtifactError
+    from ares.store.atomic import read_json
+    from ares.store.runs import list_runs
+
+    found: dict[str, None] = {}
+    for run in reversed(list_runs(workspace)):
+        code = run.sections.get("code")
+        if run.sections.get("kind") != "optimize" or code != {"digest": code_digest()}:
+            continue
+        try:
+            info = read_json(run.path / "run_info.json")
+        except ArtifactError:
+            continue
+        given = info.get("command") if isinstance(info, dict) else None
+        if isinstance(given, list) and given[1:2] == ["optimize"]:
+            words = ["ares", "cache", "verify", *_shared_options([str(word) for word in given[2:]])]
+            found[shlex.join(words)] = None
+    return list(found)
+
+
+def _shared_options(words: list[str]) -> list[str]:
+    """The options of `ares optimize` that `ares cache verify` takes, too."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        name, given, _ = word.partition("=")
+        if name in _SEARCH_ONLY or word in {"-p", "-j"}:
+            if not given:
+                next(rest, None)
+        elif not (word.startswith(("-p", "-j")) or word in {"--json", "--debug"}):
+            kept.append(word)
+    return kept

@@ -174,7 +174,7 @@ class _Shown(_Facts):
 
 
 class _Lines(_Facts):
-    """A line every ten seconds, and one for each wait of more than five."""
+    """A line every ten seconds, and one for each attempt that failed."""
 
     def __init__(self, shown: Any, what: str) -> None:
         super().__init__()
@@ -182,9 +182,11 @@ class _Lines(_Facts):
 
     def __call__(self, step: Step) -> None:
         now = time.monotonic()
-        if now - self._last >= 10 or step.seconds >= 5:
+        if now - self._last >= 10 or step.waiting:
             self._last = now
-            self._shown.print(f"{self._what}: {self.text(step)}", highlight=False, markup=False)
+            self._shown.print(
+                f"{self._what}: {self.text(step)}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def _facts(market: Market, result: LoadResult) -> dict[str, object]:

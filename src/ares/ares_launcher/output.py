@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = re.compile(r"[+-]?[\d,]*\.?\d+(e\+\d+)?( (%|s|[KMGT]?i?B))?")
 
+_REPEATED: Final = "early stopping is off"
+"""Begins what every search of a training may say, with other numbers: shown once, counted later."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -105,8 +108,9 @@ class _ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = printable(record.getMessage())
-        if text not in self._seen:
-            self._seen.add(text)
+        kind = _REPEATED if text.startswith(_REPEATED) else text
+        if kind not in self._seen:
+            self._seen.add(kind)
             _print_marked("Warning:", "yellow", text)
 
 
@@ -182,6 +186,40 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     if title:
         say(title)
     console().print(shown)
+
+
+def fitting(
+    header: Sequence[str], rows: Sequence[Sequence[object]], importance: Sequence[str]
+) -> tuple[tuple[str, ...], list[tuple[object, ...]], tuple[str, ...]]:
+    """The columns of a table that fit into the terminal without a fold.
+
+    Args:
+        header: Names of the columns.
+        rows: Their cells.
+        importance: The names again, the most important one first; that one stays in any case.
+
+    Returns:
+        Names and cells of the columns that stay, in their order, and the names of the others. What
+        is empty in every row is neither.
+    """
+    from rich.cells import cell_len
+
+    frame, left = 3, console().width - 1
+    kept: set[int] = set()
+    said = [name for name in importance if any(str(row[header.index(name)]) for row in rows)]
+    for name in said:
+        k = header.index(name)
+        cells = (name, *(printable(str(row[k])) for row in rows))
+        wide = frame + max(cell_len(line) for cell in cells for line in cell.split("\n"))
+        if not kept or wide <= left:
+            kept.add(k)
+            left -= wide
+    stay = sorted(kept)
+    return (
+        tuple(header[k] for k in stay),
+        [tuple(row[k] for k in stay) for row in rows],
+        tuple(name for name in said if header.index(name) not in kept),
+    )
 
 
 def _in_one_piece(

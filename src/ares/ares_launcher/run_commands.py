@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ares.ares_launcher import options as opt
-from ares.ares_launcher.output import emit, guarded, number, percent, say, table
+from ares.ares_launcher.output import emit, fitting, guarded, number, percent, say, table
 from ares.ares_launcher.train_commands import RECOMMENDATIONS, show_metrics
 
 Run = Annotated[str, typer.Argument(help="Run id, the beginning of one, or last.")]
@@ -15,6 +15,8 @@ _MADE = (
     "kind", "strategy", "objective", "costs", "market", "data", "mode", "seed", "configuration",
     "code", "libraries",
 )  # fmt: skip
+_COLUMNS = ("run", "kind", "strategy", "market", "found")
+_IMPORTANCE = ("run", "found", "market", "strategy", "kind")
 _NO_EDGE = "There was no evidence of edge when this model was validated."
 Runs = Annotated[list[str], typer.Argument(help="Two runs or more.")]
 
@@ -49,18 +51,30 @@ def runs_list(home: opt.Home = None, as_json: opt.Json = False, debug: opt.Debug
     elif not found:
         say("No runs yet. `ares train` makes one.")
     else:
-        rows = [
-            (
-                entry["run_id"],
-                entry["kind"],
-                entry["strategy"],
-                entry["market"],
-                _finding(entry),
-                entry["problem"] or ("champion" if entry["champion"] else ""),
-            )
-            for entry in found
-        ]
-        table("", ("run", "kind", "strategy", "market", "found", "note"), rows)
+        _show_runs(found)
+
+
+def _show_runs(found: list[dict[str, Any]]) -> None:
+    """A line for each run, as many columns as the terminal has room for; what is special below."""
+    cells = [
+        (
+            entry["run_id"],
+            entry["kind"],
+            entry["strategy"],
+            " ".join(dict.fromkeys(entry["market"].split())),
+            "damaged" if entry["problem"] else _finding(entry),
+        )
+        for entry in found
+    ]
+    header, rows, left_out = fitting(_COLUMNS, cells, _IMPORTANCE)
+    table("", header, rows)
+    for entry in found:
+        if entry["champion"]:
+            say(f"{entry['run_id']} is the champion of {entry['market']}.")
+        if entry["problem"]:
+            say(f"{entry['run_id']} is damaged: {entry['problem']}")
+    if left_out:
+        say(f"A wider terminal, or --json, shows more: {', '.join(left_out)}.")
 
 
 def runs_show(
@@ -273,7 +287,7 @@ def _finding(entry: dict[str, Any]) -> str:
     """What a run found, in a few words."""
     metrics = entry["metrics"]
     if entry["kind"] == "train":
-        evidence = "evidence of edge" if entry["edge"] else "no evidence of edge"
+        evidence = "evidence" if entry["edge"] else "no evidence"
         return f"{evidence}, Sharpe {number(metrics.get('sharpe'))}"
     if entry["kind"] == "optimize":
         score = metrics.get("score")

@@ -111,13 +111,11 @@ def show_search(
         _show_winner(done, request, toolkit)
         _show_overfitting(done)
         _say_plateau(done)
-    counts = done.found.counts
-    before = f", {done.resumed:,} from before the interruption" if done.resumed else ""
+    failed = done.found.counts["failed"]
+    unscored = f" {failed:,} of them have no score." if failed else ""
     say(
-        f"{counts['trials']:,} points on {done.bars:,} bars, {done.span[0]} to {done.span[1]}: "
-        f"{counts['full']:,} in full ({counts['failed']:,} of them without a score), "
-        f"{counts['stopped']:,} stopped early, {done.cached:,} from the cache{before}; "
-        f"{done.rate:,.0f} per second."
+        f"{len(done.found.trials):,} points on {done.bars:,} bars, {done.span[0]} to {done.span[1]}: "
+        f"{_origins(done)}; {done.rate:,.0f} per second.{unscored}"
     )
     _say_stops(done)
     if done.found.replayed:
@@ -125,6 +123,23 @@ def show_search(
     say(f"Report: {done.run_dir / 'report.html'}")
     say(f"Trials: {done.table('trials')}")
     _say_next(done)
+
+
+def _origins(done: SingleSearch) -> str:
+    """Where the points came from, each counted once."""
+    from ares.search.study import CACHED
+
+    stage, source = done.found.trials["stage"], done.found.volatile["source"]
+    before = stage.index < done.resumed
+    cached = source.isin(CACHED) & ~before
+    fresh = ~(before | cached)
+    counts = {
+        "run in full": (fresh & (stage == 0)).sum(),
+        "stopped early": (fresh & (stage != 0)).sum(),
+        "from the cache": cached.sum(),
+        "from before the interruption": before.sum(),
+    }
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def _as_json(done: SingleSearch) -> dict[str, Any]:

@@ -163,6 +163,8 @@ def _as_json(result: Any) -> dict[str, Any]:
         "costs": result.costs,
         "fallbacks": list(result.fallbacks),
         "features": result.features,
+        "searches": result.searches,
+        "unstopped": list(result.unstopped),
         "steps": steps,
     }
 
@@ -186,6 +188,11 @@ def _show(result: Any) -> None:
     if result.run_dir is None:
         say("Stopped as asked; the same command without --until continues from here.")
         return
+    if result.unstopped:
+        say(
+            f"Early stopping was off in {len(result.unstopped):,} of {result.searches:,} searches (one"
+            " on all training bars, one per window); steps/12.json and steps/13.json of the run say why."
+        )
     show_metrics(result.metrics)
     costs = result.costs
     say(

@@ -10,6 +10,7 @@
     |   +-- MemoryBudgetError      2   the work does not fit into the memory budget
     +-- FingerprintError           1   a value without a canonical encoding
     +-- StoreError                 1   the store cannot write (full, read-only)
+    +-- OutageError                1   a server or the network to it does not answer
     +-- LeakageError               1   a value at t changed when bars after t changed
     +-- ReplayError                1   the winner's cold replay differs from the search
     +-- InterruptedRunError      130   Ctrl-C or SIGTERM; the run can be resumed
@@ -108,6 +109,10 @@ class FingerprintError(AresError, TypeError):
 
 class StoreError(AresError, OSError):
     """The store cannot write."""
+
+
+class OutageError(AresError, ConnectionError):
+    """A server, or the network to it, does not answer: no fault of what the user gave."""
 
 
 class LeakageError(AresError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def fit_regime_chain(
     timeframe = regime_timeframe(bars.timeframe, config)
     coarse = resample(bars, timeframe)
     models: list[RegimeModel] = []
-    _refuse_few(bars, coarse, chain)
+    _refuse_few(bars, coarse, _known_before(coarse, bars.timestamp[chain.borders[0]]))
     for chunk, border in enumerate(chain.borders[:-1]):
         known = _known_before(coarse, bars.timestamp[border])
         stream = seed_for(seed, f"regimes {chunk}")
@@ -68,26 +69,42 @@ def fit_regime_chain(
     return RegimeChain(timeframe, tuple(models))
 
 
-def refuse_short(bars: Bars, config: RegimeConfig, chain: Chain) -> None:
+def refuse_short(bars: Bars, config: RegimeConfig, chain: Chain, total: int, account: str) -> None:
     """Raise where `fit_regime_chain` would for want of bars, without fitting anything.
+
+    Args:
+        bars: What a refit trains on.
+        config: Names the timeframe.
+        chain: Its chunks.
+        total: Bars of the market of which `bars` are a part.
+        account: How those before the first chunk come from the whole, as a sentence without its end.
 
     Raises:
         DataError: too few bars lie before the first chunk.
     """
-    _refuse_few(bars, resample(bars, regime_timeframe(bars.timeframe, config)), chain)
-
-
-def _refuse_few(bars: Bars, coarse: Bars, chain: Chain) -> None:
+    coarse = resample(bars, regime_timeframe(bars.timeframe, config))
     known = _known_before(coarse, bars.timestamp[chain.borders[0]])
+    needed = ""
+    if 0 < known < _MIN_BARS:  # two more, as each share is cut to whole bars
+        needed = f" (about {_rounded_up(total * (_MIN_BARS + 2) / known):,} bars in all)"
+    _refuse_few(bars, coarse, known, f"{account}: {known} of {coarse.timeframe}. ", needed)
+
+
+def _refuse_few(bars: Bars, coarse: Bars, known: int, account: str = "", needed: str = "") -> None:
     if known < _MIN_BARS:
-        more = f" (about {_MIN_BARS / known:.1f} times as much)" if known else ""
         raise DataError(
             f"the regime model needs {_MIN_BARS} bars of {coarse.timeframe} before the first chunk",
             value=known,
             where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} bars",
-            remedy=f"Load more data{more}, or set regimes.timeframe to a shorter one, and"
+            remedy=f"{account}Load more data{needed}, or set regimes.timeframe to a shorter one, and"
             " analyst.timeframe, too, where it is longer than that.",
         )
+
+
+def _rounded_up(count: float) -> int:
+    """The next number with three digits and zeros after them."""
+    unit: int = 10 ** max(len(str(math.ceil(count))) - 3, 0)
+    return math.ceil(count / unit) * unit
 
 
 def _known_before(coarse: Bars, time: int) -> int:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Final
 
 import numpy as np
 
 from ares.store.codecs import register
+
+_STALE: Final = "stale_open"
+_STRETCHES: Final = 3
+"""Stretches of stale opens in the text: a market that has them often has them everywhere."""
 
 
 @register(schema=1)
@@ -98,9 +103,13 @@ class QualityReport:
             f"calendar {self.calendar} ({source})",
         ]
         for finding in self.findings:
-            head.append(f"{finding.kind}: {finding.count} ({finding.action})")
-            head.extend(f"    {example}" for example in finding.examples)
-            if finding.count > len(finding.examples) > 0:
+            stale = finding.kind == _STALE
+            share = f" of {self.bars} bars" if stale else ""
+            head.append(f"{finding.kind}: {finding.count}{share} ({finding.action})")
+            shown = finding.examples[:_STRETCHES] if stale else finding.examples
+            head.extend(f"    {example}" for example in shown)
+            listed = len(finding.examples) if stale else finding.count
+            if listed > len(shown) > 0:
                 head.append("    ...")
         return head
 

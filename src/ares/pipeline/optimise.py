@@ -211,7 +211,8 @@ def _notes(found: SearchResult) -> tuple[str, ...]:
         f"{counts['trials']} points: {counts['full']} in full ({counts['failed']} of them without a"
         f" score), {counts['stopped']} stopped early"
     )
-    notes = [account]
+    off = found.policies.get("off")
+    notes = [account] if off is None else [account, str(off)]
     if found.best is None:
         notes.append("no point had enough trades; the middle of the space was taken")
     return tuple(notes)

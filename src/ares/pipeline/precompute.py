@@ -99,7 +99,7 @@ def _precomputed(
     refuse_timeframes(training.timeframe, recipe)
     if not runner.records[0].cached:
         admit_all(memory, market, recipe)
-    refuse_few_bars(training, recipe, config.walk_forward)
+    refuse_few_bars(market, recipe, config.walk_forward)
     analyst = analyst_track(training.timeframe, recipe.analyst, recipe.max_gap)
     tracks = (analyst, tactician_track(training.timeframe, recipe.tactician, recipe.max_gap))
     scopes = [("", training)] + [

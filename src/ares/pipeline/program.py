@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ares.learn.regime_chain import RegimeChain
     from ares.market.bars import Bars
     from ares.pipeline.step import Runner
-    from ares.pipeline.values import Plan, Tools
+    from ares.pipeline.values import MarketData, Plan, Tools
 
 
 def recipe_of(config: Config, costs: Costs) -> Recipe:
@@ -62,15 +62,28 @@ def refuse_timeframes(base: str, recipe: Recipe) -> None:
         )
 
 
-def refuse_few_bars(bars: Bars, recipe: Recipe, config: WalkForwardConfig) -> None:
+def refuse_few_bars(data: MarketData, recipe: Recipe, config: WalkForwardConfig) -> None:
     """Refuse now what a refit of the whole range or of the shortest window would for want of bars.
 
     Raises:
-        DataError: one of them has too few.
+        DataError: one of them has too few; the error says how the bars are shared out.
     """
+    bars, held = data.bars, data.holdout.n_bars
+    total = len(bars) + held
+    out = f"Of {total:,} bars the last {held:,} are held out (data.holdout)"
     shortest = windows(len(bars), config)[0].train_stop  # first: its error says how much is missing
     for stop in (shortest, len(bars)):
-        refuse_short(bars[:stop], recipe.regimes, forward_chain(stop, recipe.splits))
+        chain = forward_chain(stop, recipe.splits)
+        window = (
+            f", the first window trains on {stop:,} of the other {len(bars):,} (walk_forward.first)"
+            if stop < len(bars)
+            else ""
+        )
+        account = (
+            f"{out}{window}, and {chain.borders[0]:,} of these {stop:,} come before the first chunk"
+            " (splits.first)"
+        )
+        refuse_short(bars[:stop], recipe.regimes, chain, total, account)
 
 
 def refit(runner: Runner, bars: Bars, recipe: Recipe, tools: Tools) -> Trained:

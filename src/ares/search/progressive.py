@@ -45,6 +45,8 @@ _log = logging.getLogger("ares.search")
 Stages: TypeAlias = "Sequence[tuple[float, float]]"
 STAGES: Final = ((0.1, 0.3), (0.3, 0.5), (1.0, 1.0))
 _AUDITED: Final = 0.05
+OFF: Final = "early stopping is off"
+"""Begins the note of a search in which nothing is stopped; the reason follows."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ class ProgressiveEvaluator:
             )
         else:
             why = None
-        return None if why is None else f"early stopping is off: {why}; all points run in full"
+        return None if why is None else f"{OFF}: {why}; all points run in full"
 
     @property
     def _inner(self) -> BacktestEvaluator:

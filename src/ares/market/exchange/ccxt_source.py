@@ -57,7 +57,8 @@ class CcxtSource:
 
     Raises:
         ConfigError: ccxt is not installed, or knows no such exchange, symbol or timeframe.
-        DataError: The exchange does not answer.
+        DataError: The exchange refuses.
+        OutageError: It does not answer.
     """
 
     name: Final = "ccxt"

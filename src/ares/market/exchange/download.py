@@ -49,14 +49,13 @@ _REPAIR: Final = "`ares data repair` takes out what is damaged and fetches it ag
 
 @dataclass(frozen=True)
 class Step:
-    """How far a download is: times in Unix ms; `waiting` says why nothing moves for `seconds`."""
+    """How far a download is: times in Unix ms; `waiting` says why nothing moves, and until when."""
 
     start: int
     stop: int
     reached: int
     bars: int
     waiting: str = ""
-    seconds: float = 0.0
 
 
 Watch = Callable[[Step], object]
@@ -148,7 +147,8 @@ def load(
     Raises:
         ArtifactError: The dataset is damaged.
         InputError: A name that cannot be one, or that the exchange does not know.
-        DataError: The exchange does not answer, or has no bars there.
+        DataError: The exchange refuses, or has no bars there.
+        OutageError: It does not answer.
         BusyError: Another process is loading this market, or writing its dataset.
         StoreError: The workspace cannot be written.
     """
@@ -266,12 +266,11 @@ class Told:
         """The same policy, that also tells of its waits."""
         return replace(retry, waiting=self.waiting)
 
-    def waiting(self, seconds: float, reason: str) -> None:
-        """Nothing moves for `seconds`."""
-        _log.info("waiting %.1f s: %s", seconds, reason)
+    def waiting(self, text: str) -> None:
+        """Nothing moves for a while."""
+        _log.info("%s", text)
         if self._watch is not None:
-            text = f"waiting {seconds:.0f} s: {reason}"
-            self._watch(replace(self._step, waiting=text, seconds=seconds))
+            self._watch(replace(self._step, waiting=text))
 
     def reached(self, start: int, stop: int, cursor: int, bars: int) -> None:
         """A page is there."""

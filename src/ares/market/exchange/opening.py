@@ -18,7 +18,8 @@ def open_source(name: str, market: Market, retry: Retry) -> Source:
 
     Raises:
         ConfigError: There is no such source, or it does not have this market.
-        DataError: The exchange does not answer.
+        DataError: The exchange refuses.
+        OutageError: It does not answer.
     """
     if name == "ccxt":
         from ares.market.exchange.ccxt_source import CcxtSource

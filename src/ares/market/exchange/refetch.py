@@ -82,8 +82,8 @@ def repair(
         retry: As `load`.
 
     Raises:
-        DataError: There is no such dataset, or the exchange does not answer.
-        ConfigError: There is no such source.
+        InputError: There is no such dataset or source, or the exchange refuses.
+        OutageError: It does not answer.
         BusyError: Another process is loading or repairing this market.
     """
     names = (market.symbol, market.exchange, market.timeframe)

@@ -11,14 +11,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ares.core.errors import DataError
+from ares.core.errors import OutageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 R = TypeVar("R")
 
-GO_ON: Final = "The same command goes on from where it stopped."
+_GO_ON: Final = "The same command goes on from where it stopped."
 
 
 class TransientError(Exception):
@@ -45,7 +45,7 @@ class Retry:
         cap: Upper limit of every wait that the server did not ask for.
         longest: A longer wait that a server asks for ends the work with an error.
         sleep: Waits.
-        waiting: Told of each wait: seconds and why.
+        waiting: Told of each wait in words: which attempt failed, when the next one is, and why.
     """
 
     attempts: int = 8
@@ -53,23 +53,23 @@ class Retry:
     cap: float = 30.0
     longest: float = 900.0
     sleep: Callable[[float], object] = time.sleep
-    waiting: Callable[[float, str], object] | None = None
+    waiting: Callable[[str], object] | None = None
 
     def call(self, call: Callable[[], R], *, where: str) -> R:
         """What `call` returns, tried again while it raises `TransientError`.
 
         Raises:
-            DataError: It failed `attempts` times, or the server asks for too long a wait.
+            OutageError: It failed `attempts` times, or the server asks for too long a wait.
         """
         for failures in range(1, self.attempts + 1):
             try:
                 return call()
             except TransientError as error:
                 if failures == self.attempts:
-                    raise DataError(
+                    raise OutageError(
                         f"it failed {failures} times, the last time: {error.reason}",
                         where=where,
-                        remedy=GO_ON,
+                        remedy=f"Check the network, and whether the server is up. {_GO_ON}",
                     ) from None
                 self._wait(failures, error, where)
         raise AssertionError("unreachable")
@@ -78,14 +78,15 @@ class Retry:
         seconds = random.uniform(0, min(self.cap, self.base * 2 ** (failures - 1)))
         if error.retry_after is not None:
             if error.retry_after > self.longest:
-                raise DataError(
+                raise OutageError(
                     f"the server asks to wait {error.retry_after:.0f} seconds",
                     where=where,
-                    remedy=f"Wait that long. {GO_ON}",
+                    remedy=f"Wait that long. {_GO_ON}",
                 )
             seconds += error.retry_after
         if self.waiting is not None:
-            self.waiting(seconds, error.reason)
+            failed = f"attempt {failures} of {self.attempts} failed"
+            self.waiting(f"{failed}, the next one in {seconds:.1f} s: {error.reason}")
         self.sleep(seconds)
 
 

@@ -60,6 +60,7 @@ class Source(Protocol):
 
         Raises:
             DataError: They cannot be had.
+            OutageError: The server does not answer.
         """
         ...
 
