@@ -1,4 +1,4 @@
-"""CSV and CSV.gz into columns: plain numbers by a kernel, else pyarrow, and a plain reading of faults.
+"""CSV and CSV.gz into columns: plain cells by a kernel, else pyarrow, and a plain reading of faults.
 
 A number is read as the float64 nearest to its decimal text. Nothing of the file but numbers and
 times ever leaves this module, so hostile text in headers or spare columns has nowhere to go.
@@ -218,7 +218,7 @@ class _Reader:
             DataError: Rows differ in length, or no timestamp can be read.
         """
         kind = self.kind or self.kind_of(layout)
-        if kind == "integer" and (quick := self._quick(layout)) is not None:
+        if kind != "formatted" and (quick := self._quick(layout, kind)) is not None:
             return quick
         table = None
         if table_engine() == "pyarrow":
@@ -249,10 +249,11 @@ class _Reader:
             row_of=self._row_numbers(table.num_rows),
         )
 
-    def _quick(self, layout: Layout) -> Table | None:
+    def _quick(self, layout: Layout, kind: TimeKind) -> Table | None:
         return read_quick(
             self.data,
             layout,
+            kind,
             self.where,
             start=self.start,
             delimiter=self.delimiter,
