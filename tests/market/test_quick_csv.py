@@ -7,7 +7,7 @@ import gzip
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ares.core.errors import DataError
@@ -130,7 +130,7 @@ def test_plain_rows_need_no_other_reader(tmp_path, monkeypatch, form):
     def refused(*_, **__):
         raise AssertionError("the slow reader was asked")
 
-    monkeypatch.setattr(csvfile._Reader, "_parse", refused)
+    monkeypatch.setattr(csvfile._Reader, "_by_pyarrow", refused)
     monkeypatch.setattr(csvfile, "read_plain", refused)
     monkeypatch.setattr(textfile, "STEP", 10_000)
     assert len(read_csv(path)) == 4999
@@ -139,3 +139,74 @@ def test_plain_rows_need_no_other_reader(tmp_path, monkeypatch, form):
     assert sum(len(table) for table in tables) == 4999
     rows = np.concatenate([table.row_of for table in tables])
     assert np.array_equal(rows, np.arange(2, 5001))
+
+
+@st.composite
+def numbered(draw):
+    """A file whose rows say in which line of it they stand, and those lines."""
+    blanks = st.sampled_from([0, 0, 0, 1, 2])
+    lines = [""] * draw(blanks)
+    if draw(st.booleans()):
+        lines += ["t,o,h,l,c,v"] + [""] * draw(blanks)
+    rows = []
+    time = draw(st.sampled_from(["{}", "{}.5", "2024-01-31T10:00:{:02d}Z"]))
+    for _ in range(draw(st.integers(1, 30))):
+        rows.append(len(lines) + 1)
+        volume = draw(
+            st.sampled_from(["1", "1", "1", "+1"])
+        )  # the kernel leaves this one to others
+        cells = (time.format(len(rows)), rows[-1], 900, 0.5, rows[-1], volume)
+        lines += [",".join(map(str, cells))] + [""] * draw(blanks)
+    ends = draw(st.sampled_from(["\n", "\r\n", "\r", "mixed"]))
+    mixed = st.sampled_from(["\n", "\r\n"]) if ends == "mixed" else st.just(ends)
+    text = "".join(line + draw(mixed) for line in lines)
+    return draw(st.sampled_from(["", "\ufeff"])) + text, rows
+
+
+@given(numbered(), st.integers(1, 400))
+@example(("\ufeff\nt,o,h,l,c,v\n1,3,900,0.5,3,1\n", [3]), 400)
+@example(("t,o,h,l,c,v\n1,2,9,1,2,1\r2,3,9,1,3,1\n\r\r3,6,9,1,6,1\n4,7,9,1,7,1", [2, 3, 6, 7]), 1)
+def test_every_reader_counts_the_lines_of_the_file(tmp_path_factory, file, step):
+    text, lines = file
+    path = tmp_path_factory.mktemp("lines") / "bars.csv"
+    path.write_bytes(text.encode())
+    order = None if "t,o" in text else ("t", "o", "h", "l", "c", "v")
+    for left_to in ("kernel", "pyarrow", "csv"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(textfile, "STEP", max(step, len(text.partition("v")[0]) + 60))
+            if left_to != "kernel":
+                patch.setattr(csvfile, "read_quick", lambda *_, **__: None)
+            if left_to == "csv":
+                patch.setattr(csvfile, "table_engine", lambda: "csv")
+            for tables in ([read_csv(path, columns=order)], list(stream_csv(path, columns=order))):
+                found = [row for table in tables for row in table.row_of.tolist()]
+                stood = [row for table in tables for row in table.numbers["open"].tolist()]
+                assert found == stood == lines
+
+
+@pytest.mark.parametrize("start", ["\ufeff", "\n", "\ufeff\n", "\r\n\r\n", "\ufeff\r\r"])
+def test_errors_of_the_header_name_its_line(tmp_path, start):
+    path = tmp_path / "bars.csv"
+    line = len(start.removeprefix("\ufeff").splitlines()) + 1
+    path.write_bytes(
+        (start + "t,o,h,l,c\n1,2,3,4,5\n").replace("\n", "\r" * ("\r\r" in start) or "\n").encode()
+    )
+    for read in (read_csv, lambda path: list(stream_csv(path))):
+        with pytest.raises(
+            DataError, match=f"bars.csv, row {line}: the columns volume are missing"
+        ):
+            read(path)
+
+
+def test_a_damaged_file_is_reported_as_one_whatever_its_rows_have_become(tmp_path, monkeypatch):
+    monkeypatch.setattr(textfile, "STEP", 200)
+    rows = "".join(f"{n},2,3,1,2,1\n" for n in range(1, 2000))
+    packed = bytearray(gzip.compress(("t,o,h,l,c,v\n1,2\n" + rows).encode()))
+    path = tmp_path / "bars.csv.gz"
+    path.write_bytes(packed)
+    with pytest.raises(DataError, match="row 2: every row must have 6 columns"):
+        read_csv(path)
+    packed[-6] ^= 1  # of its checksum
+    path.write_bytes(packed)
+    with pytest.raises(DataError, match="cannot be read: .*incorrect data check"):
+        read_csv(path)

@@ -36,7 +36,7 @@ def read_quick(
 
     if not data.endswith(NEWLINE):
         data += NEWLINE
-    before = data.count(NEWLINE, 0, start)
+    before = line_ends(data, 0, start)
     if headed:
         start = data.find(NEWLINE, start) + 1
         before += 1
