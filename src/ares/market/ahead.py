@@ -49,4 +49,7 @@ def ahead(items: Iterator[T], depth: int = _AHEAD) -> Generator[T, None, None]:
             yield item  # type: ignore[misc]  # None only comes with an error
     finally:
         stop.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                ready.get_nowait()  # or a full queue would keep the thread until its next look
         thread.join()

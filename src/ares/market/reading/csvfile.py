@@ -1,4 +1,4 @@
-"""CSV and CSV.gz into columns: plain numbers by a kernel, else pyarrow, and a plain reading of faults.
+"""CSV and CSV.gz into columns: plain cells by a kernel, else pyarrow, and a plain reading of faults.
 
 A number is read as the float64 nearest to its decimal text. Nothing of the file but numbers and
 times ever leaves this module, so hostile text in headers or spare columns has nowhere to go.
@@ -6,6 +6,7 @@ times ever leaves this module, so hostile text in headers or spare columns has n
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ares.core.errors import DataError
+from ares.market.ahead import ahead
 from ares.market.raw import NO_TIME
 from ares.market.reading.columns import (
     HOW_TO_DECLARE,
@@ -31,20 +33,19 @@ from ares.market.reading.columns import (
 )
 from ares.market.reading.csvplain import TimeKind, read_plain, rows_of, time_kind
 from ares.market.reading.csvquick import read_quick
-from ares.market.reading.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded
-from ares.market.reading.textfile import NEWLINE, blocks_of, first_line, text_of
+from ares.market.reading.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded, joined
+from ares.market.reading.textfile import BOM, blocks_of, first_line, line_ends
 from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import pyarrow as pa
-
     from ares.core.types import Int64Array
 
 
 _BLOCK: Final = 4 * 1024**2
+_ORDERS: Final = (ohlcv_layout(), ochlv_layout())
 
 
 def read_csv(
@@ -60,115 +61,132 @@ def read_csv(
     Raises:
         DataError: The file cannot be read as bars; the message says where and why.
     """
-    where = str(path)
-    reader, layout = _opened(text_of(path, where), where, columns, date_format)
-    return _read_unnamed(reader) if layout is None else reader.read(layout)
+    tables: list[Table] = []
+    fits: list[list[bool]] = []
+    readers = _readers(path, columns, date_format)
+    try:
+        for reader in readers:
+            tables.append(reader.read())
+            if reader.guessed:
+                fits.append(_fits(tables[-1]))
+    except DataError:
+        for _ in readers:  # where the file is damaged, that is what to say: rows are then odd, too
+            pass
+        raise
+    table = joined(tables)
+    return _arranged(table, _fitting(fits, str(path))) if fits else table
 
 
 def stream_csv(path: Path, *, columns: tuple[str, ...] | None = None) -> Iterator[Table]:
     """The rows of `read_csv` in file order, some ten thousand at a time, at constant memory.
 
-    A file whose columns have no names is read twice: which order fits is known at its end.
+    A file of six columns without names is read twice: which order fits is known at its end.
 
     Raises:
         DataError: As `read_csv`; rows before the fault have been given out by then.
     """
+    order: Layout | None = None
+    for reader in _readers(path, columns):
+        if reader.guessed and order is None:
+            fits = [_fits(part.read()) for part in _readers(path, columns)]
+            order = _fitting(fits, reader.where)
+        table = reader.read()
+        yield table if order is None else _arranged(table, order)
+
+
+def _readers(
+    path: Path, columns: tuple[str, ...] | None, date_format: str | None = None
+) -> Iterator[_Reader]:
+    """A reader of each block of a file; the text is unpacked and checked ahead, in a thread."""
     where = str(path)
-    layout: Layout | None = None
     reader: _Reader | None = None
-    note = ""
-    for block, rows_before in blocks_of(path, where):
-        if reader is None:
-            reader, layout = _opened(block, where, columns, None)
-            if layout is None:
-                layout = _streamed_layout(path, reader)
-                note = layout.note
-            reader = dataclasses.replace(reader, kind=reader.kind_of(layout))
-        else:
-            reader = dataclasses.replace(
-                reader, data=block, start=0, headed=False, rows_before=rows_before
-            )
-        if layout is not None and not block.isspace():
-            table = reader.read(layout)
-            yield table.noted(note) if note else table
+    with contextlib.closing(ahead(blocks_of(path, where))) as blocks:
+        for block, rows_before in blocks:
+            if not block or block.isspace():
+                continue
+            if reader is None:
+                reader = _opened(block, where, rows_before, columns, date_format)
+            else:
+                reader = dataclasses.replace(
+                    reader, data=block, start=0, headed=False, rows_before=rows_before
+                )
+            yield reader
     if reader is None:
         raise DataError("the file is empty", where=where, remedy="Fetch it again.")
 
 
-def _streamed_layout(path: Path, reader: _Reader) -> Layout:
-    """Which of the two orders of unnamed columns fits every row of a file."""
-    if reader.width != len(ROLES):
-        return _only_layout(reader)
-    fits = [True, True]
-    reader = dataclasses.replace(reader, kind=reader.kind_of(ohlcv_layout()))
-    for number, (block, rows_before) in enumerate(blocks_of(path, reader.where)):
-        start = 0 if number else reader.start
-        part = dataclasses.replace(reader, data=block, start=start, rows_before=rows_before)
-        if not block.isspace():
-            for n, layout in enumerate((ohlcv_layout(), ochlv_layout())):
-                fits[n] = fits[n] and _ordered_everywhere(part.read(layout))
-    return _fitting(fits, reader.where)
-
-
 def _opened(
-    data: bytes, where: str, columns: tuple[str, ...] | None, date_format: str | None
-) -> tuple[_Reader, Layout | None]:
-    """A reader, and the layout where names say it."""
-    start, first = first_line(data, where)
+    data: bytes,
+    where: str,
+    rows_before: int,
+    columns: tuple[str, ...] | None,
+    date_format: str | None,
+) -> _Reader:
+    """A reader of the first block of a file that is not blank."""
+    start, first = first_line(data, where, rows_before)
+    place = f"{where}, row {rows_before + line_ends(data, 0, start) + 1}"
     delimiter = max(",;\t", key=first.count)
     try:
         cells = next(csv.reader([first], delimiter=delimiter), [])
     except csv.Error as error:
         raise DataError(
             f"the text is no CSV: {error}",
-            where=f"{where}, row 1",
+            where=place,
             value=first[:40],
             remedy="Write it as text with commas, a row per bar.",
         ) from None
     check_width(len(cells), where)
-    headed = _looks_like_header(cells, columns, where)
+    headed = _looks_like_header(cells, columns, place)
     if headed and columns is not None:
         raise DataError(
             "a file whose columns are declared must have no header line",
-            where=f"{where}, row 1",
+            where=place,
             value=[cell[:40] for cell in cells[:8]],
             remedy="Leave the declaration away: the header names the columns.",
         )
-    reader = _Reader(data, where, start, delimiter, headed, date_format, len(cells))
     if headed:
-        return reader, named_layout(cells, f"{where}, row 1")
-    return reader, None if columns is None else declared_layout(columns, len(cells), where)
+        layout = named_layout(cells, place)
+    elif columns is not None:
+        layout = declared_layout(columns, len(cells), where)
+    else:
+        layout = _unnamed_layout(len(cells), where)
+    guessed = not headed and columns is None and len(cells) == len(ROLES)
+    reader = _Reader(
+        data, where, start, delimiter, headed, date_format, layout, guessed, rows_before
+    )
+    return dataclasses.replace(reader, kind=reader.kind_of_times())
 
 
-def _read_unnamed(reader: _Reader) -> Table:
-    """Recognise the layout of a file with neither header nor declaration, or refuse."""
-    if reader.width != len(ROLES):
-        layout = _only_layout(reader)
-        return reader.read(layout).noted(layout.note)
-    tables = [reader.read(layout) for layout in (ohlcv_layout(), ochlv_layout())]
-    layout = _fitting([_ordered_everywhere(table) for table in tables], reader.where)
-    return tables[layout.note == ochlv_layout().note].noted(layout.note)
-
-
-def _only_layout(reader: _Reader) -> Layout:
-    """Layout that the number of unnamed columns alone says."""
-    if reader.width == kline_layout().width:
-        return kline_layout()
+def _unnamed_layout(width: int, where: str) -> Layout:
+    """Layout that the number of unnamed columns says; of six, the first of the two orders."""
+    for layout in (_ORDERS[0], kline_layout()):
+        if width == layout.width:
+            return layout
     raise DataError(
         "the columns have no names",
-        where=reader.where,
-        value=f"{reader.width} columns",
+        where=where,
+        value=f"{width} columns",
         remedy=HOW_TO_DECLARE,
     )
 
 
-def _fitting(fits: list[bool], where: str) -> Layout:
-    """The one of the two orders that fits every row."""
-    if fits == [True, False]:
-        return ohlcv_layout()
-    if fits == [False, True]:
-        return ochlv_layout()
-    rule = "both orders fit every row" if fits[0] else "no known order fits every row"
+def _fits(table: Table) -> list[bool]:
+    """Whether each of the orders fits every row of a table that was read in the first of them."""
+    return [_ordered_everywhere(_arranged(table, layout)) for layout in _ORDERS]
+
+
+def _arranged(table: Table, layout: Layout) -> Table:
+    """A table that was read in the first of the orders as one in another."""
+    numbers = {name: table.numbers[ROLES[layout.position(name)]] for name in PRICES}
+    return dataclasses.replace(table, numbers=numbers, notes=(layout.note,))
+
+
+def _fitting(fits: list[list[bool]], where: str) -> Layout:
+    """The one of the two orders that fits every row of every part."""
+    usual, other = (all(parts) for parts in zip(*fits, strict=True))
+    if usual != other:
+        return _ORDERS[other]
+    rule = "both orders fit every row" if usual else "no known order fits every row"
     raise DataError(
         f"the columns have no names, and {rule} (open,high,low,close or open,close,high,low)",
         where=where,
@@ -182,14 +200,14 @@ def _ordered_everywhere(table: Table) -> bool:
     return bool(np.all((low <= np.minimum(o, c)) & (np.maximum(o, c) <= h)))
 
 
-def _looks_like_header(cells: list[str], columns: tuple[str, ...] | None, where: str) -> bool:
+def _looks_like_header(cells: list[str], columns: tuple[str, ...] | None, place: str) -> bool:
     """Whether the first line names columns; a line that is neither names nor values is refused."""
     if is_header(cells):
         return True
     values = sum(_is_value(cell.strip()) for cell in cells)
     if columns is not None or 2 * values >= len(cells):
         return False
-    named_layout(cells, f"{where}, row 1")  # raises: names the missing columns
+    named_layout(cells, place)  # raises: names the missing columns
     return True
 
 
@@ -199,7 +217,10 @@ def _is_value(cell: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """The guarded bytes of one file, read under a layout."""
+    """The guarded text of one block of a file, and how it is to be read.
+
+    `guessed`: the columns have no names, and the layout is the first of `_ORDERS`.
+    """
 
     data: bytes
     where: str
@@ -207,63 +228,58 @@ class _Reader:
     delimiter: str
     headed: bool
     date_format: str | None
-    width: int
-    rows_before: int = 0
-    kind: TimeKind | None = None
+    layout: Layout
+    guessed: bool
+    rows_before: int
+    kind: TimeKind = "formatted"
 
-    def read(self, layout: Layout) -> Table:
-        """Parse the six columns of `layout`, fast where every cell is in order.
+    def read(self) -> Table:
+        """Parse the six columns of the layout, fast where every cell is in order.
 
         Raises:
-            DataError: Rows differ in length, or no timestamp can be read.
+            DataError: Rows differ in length.
         """
-        kind = self.kind or self.kind_of(layout)
-        if kind == "integer" and (quick := self._quick(layout)) is not None:
-            return quick
         table = None
-        if table_engine() == "pyarrow":
+        if self.kind != "formatted":
+            table = read_quick(
+                self.data,
+                self.layout,
+                self.kind,
+                self.where,
+                start=self.start,
+                delimiter=self.delimiter,
+                headed=self.headed,
+                rows_before=self.rows_before,
+            )
+        if table is None and table_engine() == "pyarrow":
             try:
                 with guarded(self.where):
-                    table = self._parse(layout, kind)
+                    table = self._by_pyarrow()
             except DataError:
-                if kind == "formatted":
+                if self.kind == "formatted":
                     raise
         if table is None:
-            return read_plain(
+            table = read_plain(
                 self.data,
-                layout,
-                kind,
+                self.layout,
+                self.kind,
                 self.where,
                 delimiter=self.delimiter,
                 headed=self.headed,
                 rows_before=self.rows_before,
                 date_format=self.date_format or "",
             )
-        times = table.column("timestamp")
-        return Table(
-            timestamp=as_array(
-                times.fill_null(NO_TIME) if times.null_count and kind == "integer" else times
-            ),
-            numbers={name: as_array(table.column(name)) for name in PRICES},
-            where=self.where,
-            row_of=self._row_numbers(table.num_rows),
-        )
+        return table.noted(self.layout.note) if self.layout.note else table
 
-    def _quick(self, layout: Layout) -> Table | None:
-        return read_quick(
-            self.data,
-            layout,
-            self.where,
-            start=self.start,
-            delimiter=self.delimiter,
-            headed=self.headed,
-            rows_before=self.rows_before,
-        )
+    def kind_of_times(self) -> TimeKind:
+        """How timestamps are written.
 
-    def kind_of(self, layout: Layout) -> TimeKind:
-        """How timestamps are written."""
+        Raises:
+            DataError: No timestamp can be read.
+        """
         if self.date_format is not None:
             return "formatted"
+        layout = self.layout
         if layout.clock is not None:
             for row, cells in itertools.islice(self._rows(), 1):
                 if len(cells) == layout.width:
@@ -272,19 +288,26 @@ class _Reader:
         return time_kind(self._rows(), layout.position("timestamp"), self.where)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        return rows_of(self.data, self.delimiter, self.headed)
+        return rows_of(
+            self.data,
+            self.where,
+            delimiter=self.delimiter,
+            headed=self.headed,
+            rows_before=self.rows_before,
+        )
 
-    def _parse(self, layout: Layout, kind: TimeKind) -> pa.Table:
+    def _by_pyarrow(self) -> Table:
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
+        layout, kind = self.layout, self.kind
         names = [f"unused {n}" for n in range(layout.width)]
         for role, position in zip(ROLES, layout.positions, strict=True):
             names[position] = role
         time_type = {"integer": pa.int64(), "number": pa.float64()}.get(
             kind, pa.timestamp("ns", "UTC" if kind == "zoned" else None)
         )
-        return arrow_csv.read_csv(
+        table = arrow_csv.read_csv(
             pa.py_buffer(self.data).slice(self.start),
             read_options=arrow_csv.ReadOptions(
                 column_names=names,
@@ -300,14 +323,23 @@ class _Reader:
                 timestamp_parsers=None if self.date_format is None else [self.date_format],
             ),
         )
+        times = table.column("timestamp")
+        return Table(
+            timestamp=as_array(
+                times.fill_null(NO_TIME) if times.null_count and kind == "integer" else times
+            ),
+            numbers={name: as_array(table.column(name)) for name in PRICES},
+            where=self.where,
+            row_of=self._row_numbers(table.num_rows),
+        )
 
     def _row_numbers(self, rows: int) -> Int64Array:
         """Row of the file of each data row; blank lines are counted, but are no rows."""
         first = 1 + self.rows_before
         skipped = int(self.headed)
-        ends = self.data.count(NEWLINE) + (not self.data.endswith(NEWLINE))
+        ends = line_ends(self.data) + (not self.data.endswith((b"\n", b"\r")))
         if ends != rows + skipped:  # there are blank lines
-            lines = self.data.split(NEWLINE)
+            lines = self.data.removeprefix(BOM).splitlines()
             numbers = [n for n, line in enumerate(lines, first) if line.strip()][skipped:]
             if len(numbers) == rows:
                 return np.array(numbers, dtype=np.int64)

@@ -18,20 +18,21 @@ import numpy as np
 from ares.core.errors import DataError
 from ares.market.raw import NO_TIME, CellProblem
 from ares.market.reading.columns import PRICES, Layout
-from ares.market.reading.table import EMPTY, INTEGER, ISO, NUMBER, ZONED, Table
+from ares.market.reading.table import EMPTY, INTEGER, ISO, MAX_PROBLEMS, NUMBER, ZONED, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TimeKind: TypeAlias = Literal["integer", "number", "iso", "zoned", "formatted"]
 
-MAX_PROBLEMS: Final = 100
 _NANOSECONDS: Final = re.compile(r"\.(\d{1,9})")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LOOKED_AT: Final = 100
 
 
-def rows_of(data: bytes, delimiter: str, headed: bool) -> Iterator[tuple[int, list[str]]]:
+def rows_of(
+    data: bytes, where: str, *, delimiter: str, headed: bool, rows_before: int
+) -> Iterator[tuple[int, list[str]]]:
     """Row number in the file (from 1) and cells of each data row that is not blank.
 
     Raises:
@@ -48,11 +49,11 @@ def rows_of(data: bytes, delimiter: str, headed: bool) -> Iterator[tuple[int, li
                 if skip:
                     skip -= 1
                 else:
-                    yield reader.line_num, [cell.strip() for cell in cells]
+                    yield rows_before + reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as error:
         raise DataError(
             f"the text is no CSV: {error}",
-            where=f"row {reader.line_num}",
+            where=f"{where}, row {rows_before + reader.line_num}",
             remedy="Correct that row.",
         ) from None
 
@@ -94,8 +95,8 @@ def read_plain(
     *,
     delimiter: str,
     headed: bool,
-    rows_before: int = 0,
-    date_format: str = "",
+    rows_before: int,
+    date_format: str,
 ) -> Table:
     """Read every row; cells that are neither numbers nor times become `problems`.
 
@@ -108,16 +109,17 @@ def read_plain(
     values: dict[str, list[float]] = {name: [] for name in PRICES}
     numbers: list[int] = []
     problems: list[CellProblem] = []
-    for row, cells in rows_of(data, delimiter, headed):
+    rows = rows_of(data, where, delimiter=delimiter, headed=headed, rows_before=rows_before)
+    for row, cells in rows:
         if len(cells) != layout.width:
             raise DataError(
                 f"every row must have {layout.width} columns, as the first one has",
-                where=f"{where}, row {rows_before + row}",
+                where=f"{where}, row {row}",
                 value=f"{len(cells)} columns",
                 remedy="Correct or remove the row; the last one may be cut: fetch the file again.",
             )
         at = len(numbers)
-        numbers.append(rows_before + row)
+        numbers.append(row)
         time = _time(cells[layout.position("timestamp")], kind, date_format)
         times.append(NO_TIME if time is None else time)
         if time is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from ares.market.raw import CellProblem, RawBars, normalise_timestamps
 from ares.store.tables import reader_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -25,6 +26,7 @@ ISO: Final = re.compile(_DATE, re.ASCII)
 ZONED: Final = re.compile(_DATE + r"(Z|[+-]\d\d(:?\d\d)?)", re.ASCII)
 INTEGER: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
+MAX_PROBLEMS: Final = 100
 EMPTY: Final = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "N/A", "NA", "#N/A"})
 
 
@@ -86,6 +88,29 @@ class Table:
     def _where_of(self, row: int) -> str:
         number = row + 1 if self.row_of is None else int(self.row_of[row])
         return f"{self.where}, row {number}, column timestamp"
+
+
+def joined(parts: Sequence[Table]) -> Table:
+    """The rows of one file of which these are the parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = itertools.accumulate((len(part) for part in parts), initial=0)
+    problems = (
+        dataclasses.replace(problem, row=start + problem.row)
+        for start, part in zip(starts, parts, strict=False)
+        for problem in part.problems
+    )
+    rows = [part.row_of for part in parts if part.row_of is not None]
+    return dataclasses.replace(
+        parts[0],
+        timestamp=np.concatenate([part.timestamp for part in parts]),
+        numbers={
+            name: np.concatenate([part.numbers[name] for part in parts])
+            for name in parts[0].numbers
+        },
+        row_of=np.concatenate(rows) if len(rows) == len(parts) else None,
+        problems=tuple(itertools.islice(problems, MAX_PROBLEMS)),
+    )
 
 
 @contextlib.contextmanager

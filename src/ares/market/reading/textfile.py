@@ -19,6 +19,7 @@ _GZIP: Final = b"\x1f\x8b"
 _GZIP_ONLY: Final = 31  # zlib: a gzip header, largest window
 BOM: Final = b"\xef\xbb\xbf"
 _QUOTE: Final = b'"'
+_RETURN: Final = b"\r"
 _WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 MAX_LINE: Final = 64 * 1024
 MAX_BYTES: Final = 8 * 1024**3
@@ -30,23 +31,6 @@ STEP: Final = 1024**2
 _RAW_STEP: Final = 128 * 1024
 _FREE_MEMBERS: Final = 1000
 _MIN_MEMBER: Final = 1024
-
-
-def text_of(path: Path, where: str) -> bytes:
-    """Whole, decompressed, guarded text of a file as bytes."""
-    pieces = []
-    line = 0
-    with guarded(where), path.open("rb") as file:
-        for piece in _pieces(file, where):
-            pieces.append(piece)
-            end = piece.rfind(NEWLINE)
-            line = line + len(piece) if end < 0 else len(piece) - end - 1
-            if line > MAX_LINE:
-                break  # a line without an end: `_check_text` refuses it, the rest need not be read
-    data = b"".join(pieces)
-    _check_text(data, where, 0)
-    _check_quotes(data, where, 0)
-    return data
 
 
 def blocks_of(path: Path, where: str) -> Iterator[tuple[bytes, int]]:
@@ -74,12 +58,22 @@ def blocks_of(path: Path, where: str) -> Iterator[tuple[bytes, int]]:
             yield data, lines
 
 
-def line_ends(data: bytes, start: int = 0) -> int:
-    """Line ends from `start` on; `bytes.count` takes twice as long where lines are short."""
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8)[start:] == NEWLINE[0]))
+def line_ends(data: bytes, start: int = 0, end: int | None = None) -> int:
+    """Line ends of a part of a text: LF, CR LF, or a CR alone, which is what `csv` counts, too.
+
+    `bytes.count` takes twice as long where lines are short.
+    """
+    text = np.frombuffer(data, np.uint8)[start:end]
+    count = int(np.count_nonzero(text == NEWLINE[0]))
+    if data.find(_RETURN, start, end) >= 0:
+        returns = text == _RETURN[0]
+        count += int(np.count_nonzero(returns)) - int(
+            np.count_nonzero(returns[:-1] & (text[1:] == NEWLINE[0]))
+        )
+    return count
 
 
-def first_line(data: bytes, where: str) -> tuple[int, str]:
+def first_line(data: bytes, where: str, rows_before: int) -> tuple[int, str]:
     """Offset and text of the first line that is not blank."""
     at = len(BOM) if data.startswith(BOM) else 0
     while at < len(data):
@@ -92,7 +86,7 @@ def first_line(data: bytes, where: str) -> tuple[int, str]:
             except UnicodeDecodeError:
                 raise DataError(
                     "text must be encoded in UTF-8",
-                    where=f"{where}, row 1",
+                    where=f"{where}, row {rows_before + line_ends(data, 0, at) + 1}",
                     value=line[:40],
                     remedy="Save it as UTF-8.",
                 ) from None
@@ -128,7 +122,7 @@ def _check_text(data: bytes, where: str, rows_before: int) -> None:
     """Refuse NUL bytes and lines over `MAX_LINE` bytes: no bar needs them, and parsers stall."""
     nul = data.find(b"\0")
     if nul >= 0:
-        row = rows_before + data.count(NEWLINE, 0, nul) + 1
+        row = rows_before + line_ends(data, 0, nul) + 1
         raise DataError(
             "text must not contain NUL bytes",
             where=f"{where}, row {row}",
@@ -138,7 +132,7 @@ def _check_text(data: bytes, where: str, rows_before: int) -> None:
     while at + MAX_LINE < len(data):
         end = data.rfind(NEWLINE, at, at + MAX_LINE + 1)
         if end < 0:
-            row = rows_before + data.count(NEWLINE, 0, at) + 1
+            row = rows_before + line_ends(data, 0, at) + 1
             raise DataError(
                 f"a line may have {MAX_LINE // 1024} KiB",
                 where=f"{where}, row {row}",
@@ -165,7 +159,7 @@ def _check_quotes(data: bytes, where: str, rows_before: int) -> None:
             end = at + int(bad[0]) if len(bad) else len(data)
             raise DataError(
                 "a quote must be closed in its line",
-                where=f"{where}, row {rows_before + data.count(NEWLINE, 0, end) + 1}",
+                where=f"{where}, row {rows_before + line_ends(data, 0, end) + 1}",
                 value=data[data.rfind(NEWLINE, 0, end) + 1 : end][:40].decode("utf-8", "replace"),
                 remedy="A cell that spans lines is not read.",
             )

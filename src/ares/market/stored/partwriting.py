@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _GROUP: Final = 1 << 16  # half of the values that fill pyarrow's dictionary
 _MOST: Final = _GROUP + _GROUP // 2  # rows of the last group, so that none is tiny
 _WAITING: Final = _GROUP
-_BUFFER: Final = 1 << 21  # bytes; each write waits for the interpreter's lock
+_BUFFER: Final = 1 << 19  # bytes; each write waits for the interpreter's lock
 
 
 class GroupedFile:
