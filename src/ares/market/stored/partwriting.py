@@ -57,6 +57,7 @@ class GroupedFile:
     def close(self) -> None:
         """Let go of the temporary file."""
         self._hashed.abandoned = True
+        self._writer = self._sink = None  # each holds a buffer, and there may be many years
         self._file.close()
 
     def add(self, columns: Mapping[str, Any]) -> None:
