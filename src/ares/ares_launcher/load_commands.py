@@ -214,6 +214,11 @@ def _tell(market: Market, result: LoadResult) -> None:
             f" The exchange does not have {result.absent:,} bars of it." if result.absent else ""
         )
         say(f"Asked for {result.asked}.{lacks}")
+    if result.bare_from:
+        say(
+            f"Asked for bars from {result.bare_from} on, but the exchange sent none before"
+            f" {result.first}: it has no older ones, or gives out its newest only."
+        )
     say(f"Kept in {result.path}")
     if result.gaps:
         say("Intervals in which nobody traded have no bar; `ares data repair` asks again for gaps.")

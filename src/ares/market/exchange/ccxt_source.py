@@ -35,6 +35,8 @@ _EARLIEST: Final = 1_262_304_000_000
 """2010-01-01: no exchange that ccxt knows is older."""
 _WINDOW: Final = 100
 """Bars that an empty answer is taken to speak of, unless a fuller one was seen before."""
+_LONGEST: Final = 10_000
+"""Bars that no answer is longer than, where ccxt does not say."""
 _REPEATS: Final = 4
 _SHOWN: Final = 160
 _REFUSED: Final = frozenset({401, 403, 404, 405, 451})
@@ -81,6 +83,7 @@ class CcxtSource:
         self._window = _WINDOW
         self._days: tuple[int, int, bool] | None = None
         self._limit = limit if isinstance(limit, int) and limit > 0 else None
+        self._whole = 0  # an answer of so many bars was not a part of what is there
 
     def closed(self, wanted: int) -> int:
         """Unix ms before which bars have closed; the server's clock decides where it can be had.
@@ -109,6 +112,8 @@ class CcxtSource:
             rows = self._ask(lambda: self._forward(cursor))
         except _RepeatedError:
             if window < end:
+                if self._is_over(cursor):
+                    return Page(cursor, end, np.empty((0, 6)))
                 raise DataError(
                     "the exchange answers with bars from before the time that it was asked for",
                     value=_utc(cursor),
@@ -124,10 +129,23 @@ class CcxtSource:
             return Page(cursor, min(int(rows[-1, 0]) + self._interval, end), rows)
         return Page(cursor, max(min(self._next_start(cursor, window), end), cursor + 1), rows)
 
+    def _is_over(self, cursor: int) -> bool:
+        """Whether nobody has traded from `cursor` on: the newest minutes and the newest day say so.
+
+        Of an exchange that gives one answer to all questions, the days would be minutes.
+        """
+        if self._interval >= _DAY_MS or "1d" not in self._api.timeframes:
+            return False
+        newest = self._ask(lambda: self._klines(self._market.timeframe, None))[-1:, 0]
+        day = self._ask(lambda: self._klines("1d", None))[-1:, 0]
+        return bool(
+            len(newest) and newest[0] < cursor and day.tolist() == [newest[0] // _DAY_MS * _DAY_MS]
+        )
+
     def _forward(self, cursor: int) -> Float64Array:
         """Bars from `cursor` on, told apart from an answer that repeats earlier ones."""
         for _ in range(_REPEATS):
-            rows = self._klines(self._market.timeframe, cursor)
+            rows = self._klines_from(self._market.timeframe, cursor)
             if len(rows) or not _holds_rows(self._api.last_json_response):
                 return rows
             self._retry.sleep(self._retry.base)
@@ -139,7 +157,7 @@ class CcxtSource:
             return window
         today = cursor - cursor % _DAY_MS
         if self._days is None or self._days[0] != today:
-            rows = self._ask(lambda: self._klines("1d", today))
+            rows = self._ask(lambda: self._klines_from("1d", today))
             days = rows[rows[:, 0] > today - _DAY_MS, 0]
             later = days[days > today]
             following = int(later[0]) if len(later) else today + self._window * _DAY_MS
@@ -147,9 +165,29 @@ class CcxtSource:
         _, following, bars_today = self._days
         return max(window, cursor + 1 if bars_today else following)
 
-    def _klines(self, timeframe: str, since: int | None) -> Float64Array:
+    def _klines_from(self, timeframe: str, since: int) -> Float64Array:
+        """Bars from `since` on, none left out before the last one.
+
+        Some exchanges answer with the newest bars of a window, and with fewer than ccxt believes:
+        what is older would look like a gap. So where bars begin late, those before are asked for.
+        """
+        step = timeframe_ns(timeframe) // MS
+        while True:
+            rows = self._klines(timeframe, since)
+            late = int(rows[0, 0] - since) // step if len(rows) else 0
+            limit = _LONGEST if self._limit is None else self._limit
+            if 0 < late < limit and self._whole < len(rows) < limit:
+                before = self._klines(timeframe, since, late)
+                if len(before) and before[0, 0] < rows[0, 0]:
+                    self._limit = len(rows)
+                    self._window = min(self._window, self._limit)
+                    continue
+            self._whole = max(self._whole, len(rows))
+            return rows
+
+    def _klines(self, timeframe: str, since: int | None, limit: int | None = None) -> Float64Array:
         self._api.last_json_response = None
-        values = self._api.fetch_ohlcv(self._symbol, timeframe, since, self._limit)
+        values = self._api.fetch_ohlcv(self._symbol, timeframe, since, limit or self._limit)
         if not isinstance(self._api.last_json_response, list | dict):
             raise TransientError("the answer is no JSON")
         if any(cell is None for row in values for cell in row[:6]):

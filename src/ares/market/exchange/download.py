@@ -82,6 +82,7 @@ class LoadResult:
         asked: The time that was asked for, from the first missing range to the last.
         absent: Bars of it that the calendar expects and the exchange did not send.
         quality: Report of the import on the bars that were new to the dataset; None without any.
+        bare_from: The start that was asked for, where the dataset begins later; None elsewhere.
     """
 
     source: str
@@ -100,6 +101,7 @@ class LoadResult:
     asked: str
     absent: int = 0
     quality: QualityReport | None = None
+    bare_from: str | None = None
 
     @property
     def added(self) -> int:
@@ -170,7 +172,8 @@ def load(
         spool.remove()
     if stored is not None and (done.result is None or not done.result.changed):
         _verify(folder)  # an answer of nothing new says that the bars are there
-    return _summary(folder, source, stored, done, _asked(spans))
+    found = _summary(folder, source, stored, done, _asked(spans))
+    return found if timerange is None else replace(found, bare_from=_bare(folder, spans, interval))
 
 
 def take_in(
@@ -333,6 +336,13 @@ def _asked(spans: Sequence[Range]) -> str:
     return f"{time_text(spans[0][0] * MS)} to {time_text(spans[-1][1] * MS)}"
 
 
+def _bare(folder: Path, spans: Sequence[Range], interval: int) -> str | None:
+    """Where the spans begin, if that is a bar or more before the dataset does."""
+    first = read_manifest(folder).parts[0].first
+    bare = bool(spans) and spans[0][0] * MS <= first - interval
+    return time_text(spans[0][0] * MS) if bare else None
+
+
 def _summary(
     folder: Path,
     source: str,
@@ -345,7 +355,7 @@ def _summary(
             "the exchange has no bars there",
             where=folder.name,
             value=asked,
-            remedy="Choose another --timerange.",
+            remedy="Choose another --timerange; some exchanges give out their newest bars only.",
         )
     manifest = read_manifest(folder)
     result = done.result
