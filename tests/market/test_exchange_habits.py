@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ares.core.errors import DataError
+from ares.core.errors import DataError, OutageError
 from ares.market.exchange.download import LoadResult, load
 from ares.market.exchange.retry import Retry
 from ares.market.exchange.source import Market
@@ -129,7 +129,7 @@ def test_an_interrupted_load_ends_in_the_bytes_of_another(
         fetch(tmp_path / "clean", server)
         for after in (2, 4, 9):
             server.faults = [Fault("garbage", path="candles", times=10**6, after=after)]
-            with pytest.raises(DataError, match="goes on"):
+            with pytest.raises(OutageError, match="goes on"):
                 fetch(tmp_path / "broken", server)
         server.faults = []
         fetch(tmp_path / "broken", server)
