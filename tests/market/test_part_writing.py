@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,77 @@ gc.collect()
     assert "the disk must be writable; got 'File too large'" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("short", [1, 100, 4_000])
+def test_a_disk_that_is_full_at_the_last_bytes_is_the_same_error(tmp_path, short):
+    script = f"""
+import resource, signal
+from pathlib import Path
+import numpy as np
+from ares.core.errors import StoreError
+from ares.market.raw import COLUMNS
+from ares.market.checking.door import Times
+from ares.market.stored.partwriting import PartWriter
+from ares.market.stored.scratch import TimesFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+rows = 100_000
+random = np.random.default_rng(0).random(rows)
+columns = dict(timestamp=60 * 10**9 * np.arange(rows), **dict.fromkeys(COLUMNS[1:], random))
+folder = Path({str(tmp_path)!r})
+
+def write():
+    with PartWriter(folder) as writer:
+        writer.add(columns)
+        (part,) = writer.finish()
+    path = folder / part.file
+    size = path.stat().st_size
+    path.unlink()
+    return size
+
+def times():
+    with TimesFile(folder) as file:
+        file.add(Times(np.arange(520), np.arange(520)))
+        return sum(len(piece.kept) for piece in file.pieces())
+
+size = write()
+assert times() == 520
+for limit, work in ((size - {short}, write), (4_160 - {short}, times)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        work()
+    except StoreError:
+        assert not list(folder.iterdir())
+    else:
+        raise AssertionError("no error")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_years_wait_for_a_slow_disk(tmp_path, monkeypatch):
+    taken = []
+    publish = partwriting.GroupedFile.publish
+    may_go = threading.Event()
+
+    def slow(self, stem):
+        may_go.wait(60)
+        return publish(self, stem)
+
+    monkeypatch.setattr(partwriting.GroupedFile, "publish", slow)
+
+    def give(writer):
+        for year in range(20):
+            columns = {name: np.ones(3) for name in COLUMNS}
+            first = NEW_YEAR + year * 366 * 24 * HOUR
+            writer.add(columns | {"timestamp": first + HOUR * np.arange(3)})
+            taken.append(year)
+
+    with PartWriter(tmp_path) as writer:
+        thread = threading.Thread(target=give, args=(writer,))
+        thread.start()
+        thread.join(1)
+        held = len(taken)
+        may_go.set()
+        thread.join(60)
+        assert len(taken) == len(writer.finish()) == 20
+    assert held <= 2 + partwriting._OPEN

@@ -18,7 +18,7 @@ from ares.market.raw import COLUMNS
 from ares.market.stored.digests import file_digest
 from ares.market.stored.encoding import joined, table_of, write_options
 from ares.market.stored.parts import GAPS, Part, year_of
-from ares.market.stored.scratch import scratch_file
+from ares.market.stored.scratch import let_go, scratch_file
 from ares.store.atomic import write_atomic, writing
 from ares.store.tables import needs_pyarrow
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _GROUP: Final = 1 << 16  # half of the values that fill pyarrow's dictionary
 _MOST: Final = _GROUP + _GROUP // 2  # rows of the last group, so that none is tiny
 _WAITING: Final = _GROUP
+_OPEN: Final = 4  # years that wait to be published: each holds a file and rows of a group
 _BUFFER: Final = 1 << 19  # bytes; each write waits for the interpreter's lock
 
 
@@ -58,7 +59,7 @@ class GroupedFile:
         """Let go of the temporary file."""
         self._hashed.abandoned = True
         self._writer = self._sink = None  # each holds a buffer, and there may be many years
-        self._file.close()
+        let_go(self._file)
 
     def add(self, columns: Mapping[str, Any]) -> None:
         """The next rows: int64 and float64 arrays of one length, by name.
@@ -87,6 +88,7 @@ class GroupedFile:
         with writing(self._folder):
             self._writer.close()
             self._sink.close()
+            self._file.flush()
             size = self._file.tell()
         digest = self._hashed.digest.hexdigest()
         part = Part(
@@ -268,6 +270,8 @@ class PartWriter:
         """The year is over."""
         if self._year is not None:
             added, _ = self._given[-1]
+            if len(self._parts) >= _OPEN:
+                self._parts[-_OPEN].result()  # a slow disk holds the rows up, not the memory
             self._parts.append(self._publisher.submit(_finished, self._files[-1], added))
 
     def _settle(self, most: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from ares.market.checking.faults import MOST_REPEATS, repeated_error, stable_order
 from ares.market.checking.tallies import changes
 from ares.market.raw import COLUMNS, NO_TIME, RawBars
-from ares.market.stored.scratch import scratch_file
+from ares.market.stored.scratch import let_go, scratch_file
 from ares.store.atomic import writing
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class _Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        let_go(self._file)
 
     def ranked(self) -> list[int]:
         """The keys, ascending."""
@@ -210,7 +210,8 @@ class _Spool:
     def scan(self, key: int) -> Iterator[RawBars]:
         """The rows under a key as they were added."""
         for at, count in self._places[key]:
-            self._file.seek(at)
+            with writing(self._folder):  # it writes what is buffered
+                self._file.seek(at)
             data = self._file.read(count * _RECORD.itemsize)
             records = np.frombuffer(data, dtype=_RECORD)
             one_file = count > 0 and records["file"][0] < 0

@@ -30,6 +30,12 @@ def scratch_file(folder: Path) -> Any:
         return tempfile.TemporaryFile(dir=folder)  # the caller closes it
 
 
+def let_go(file: Any) -> None:
+    """Close a scratch file; what it still buffers is of no use, and a full disk would refuse it."""
+    with contextlib.suppress(OSError):
+        file.close()
+
+
 @contextlib.contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
     """A folder within `folder` for the time of a `with` block; sweepers see that it is in use.
@@ -62,7 +68,7 @@ class TimesFile:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            let_go(self._file)
 
     def add(self, times: Times) -> None:
         """Keep the times of the next piece.
@@ -82,7 +88,8 @@ class TimesFile:
         at = 0
         for distinct, kept in self._lengths:
             same = distinct == kept
-            self._file.seek(8 * at)
+            with writing(self._folder):  # it writes what is buffered
+                self._file.seek(8 * at)
             every = np.frombuffer(
                 self._file.read(8 * (distinct if same else distinct + kept)), np.int64
             )
