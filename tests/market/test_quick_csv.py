@@ -210,3 +210,17 @@ def test_a_damaged_file_is_reported_as_one_whatever_its_rows_have_become(tmp_pat
     path.write_bytes(packed)
     with pytest.raises(DataError, match="cannot be read: .*incorrect data check"):
         read_csv(path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_line_of_an_open_quote_is_named(tmp_path, end):
+    path = tmp_path / "quoted.csv"
+    lines = [
+        "timestamp,open,high,low,close,volume",
+        "60,1,1,1,1,1",
+        '120,1,"1,1,1,1',
+        "180,1,1,1,1,1",
+    ]
+    path.write_bytes(end.join([*lines, ""]).encode())
+    with pytest.raises(DataError, match="row 3: a quote must be closed"):
+        read_csv(path)

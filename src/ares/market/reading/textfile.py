@@ -157,10 +157,11 @@ def _check_quotes(data: bytes, where: str, rows_before: int) -> None:
         is_open = bool(odd[-1])
         if len(bad) or (is_open and at + STEP >= len(data)):
             end = at + int(bad[0]) if len(bad) else len(data)
+            begin = data.rfind(NEWLINE, 0, end) + 1
             raise DataError(
                 "a quote must be closed in its line",
-                where=f"{where}, row {rows_before + line_ends(data, 0, end) + 1}",
-                value=data[data.rfind(NEWLINE, 0, end) + 1 : end][:40].decode("utf-8", "replace"),
+                where=f"{where}, row {rows_before + line_ends(data, 0, begin) + 1}",
+                value=data[begin:end][:40].decode("utf-8", "replace"),
                 remedy="A cell that spans lines is not read.",
             )
 
