@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ares.core.errors import InputError
 from ares.core.identity import fingerprint
+from ares.core.interrupts import interruptible
 from ares.core.settings import Settings, load_settings, shaping_values
 from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
 from ares.market.budget import steady_allocator
@@ -126,6 +127,7 @@ class EnhancedTrainingManager:
         self._initialize_optimized_tools()
         return self.get_optimized_manager().initialize()
 
+    @interruptible()
     def execute_enhanced_training(self, training_input: Mapping[str, Any]) -> TrainingResult:
         """Run all sixteen steps on a market and publish the run.
 

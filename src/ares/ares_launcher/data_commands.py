@@ -10,7 +10,7 @@ import typer
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.load_commands import data_repair
 from ares.ares_launcher.output import emit, guarded, say, size, table
-from ares.ares_launcher.progress import rows_bar, terminable
+from ares.ares_launcher.progress import rows_bar
 
 if TYPE_CHECKING:
     from ares.market.stored.datasets import ImportResult
@@ -61,7 +61,7 @@ def data_check(
     from ares.market.streaming import report_files
 
     files = _all_paths(paths, data)
-    with rows_bar("Checking", quiet=as_json) as progress, terminable():
+    with rows_bar("Checking", quiet=as_json) as progress:
         report = report_files(
             files,
             timeframe=timeframe,
@@ -125,7 +125,7 @@ def data_resample(
     from ares.market.stored.derived import resample_dataset
     from ares.store.workspace import Workspace
 
-    with rows_bar("Resampling", quiet=as_json) as progress, terminable():
+    with rows_bar("Resampling", quiet=as_json) as progress:
         workspace = Workspace.locate(home)
         result = resample_dataset(workspace, symbol, exchange, timeframe, to, progress=progress)
     if as_json:
@@ -165,7 +165,7 @@ def import_(
             "a dataset needs a symbol and a timeframe",
             remedy="For example: --symbol BTCUSD --exchange bitfinex --timeframe 1m",
         )
-    with rows_bar("Importing", quiet=as_json) as progress, terminable():
+    with rows_bar("Importing", quiet=as_json) as progress:
         result = import_files(
             Workspace.locate(home),
             files,

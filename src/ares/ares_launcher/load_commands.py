@@ -13,7 +13,8 @@ import typer
 
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.output import console, emit, guarded, say
-from ares.ares_launcher.progress import stage, terminable
+from ares.ares_launcher.progress import stage
+from ares.core.interrupts import interruptible
 
 if TYPE_CHECKING:
     from ares.market.exchange.download import LoadResult, Step, Watch
@@ -109,11 +110,11 @@ def _market(symbol: str, exchange: str, timeframe: str, config: Path | None) -> 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end with what to do next; every page that came is kept."""
+    """Ctrl-C ends with what to do next; every page that came is kept."""
     from ares.core.errors import InterruptedRunError
 
     try:
-        with terminable():
+        with interruptible():
             yield
     except KeyboardInterrupt:
         raise InterruptedRunError(

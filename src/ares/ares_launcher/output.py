@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, ParamSpec, Type
 import typer
 
 from ares.core.errors import AresError
+from ares.core.interrupts import interruptible
 from ares.core.secrets import redact
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def guarded(command: Callable[P, R], *, anew: bool = False) -> Callable[P, R]:
         as_json, debug = bool(kwargs.get("as_json")), bool(kwargs.get("debug"))
         _show_warnings()
         try:
-            return command(*args, **kwargs)
+            with interruptible(signal.SIGTERM):
+                return command(*args, **kwargs)
         except AresError as error:
             code, kind, message = error.exit_code, type(error).__name__, str(error)
             trace = traceback.format_exc()
@@ -54,24 +57,13 @@ def guarded(command: Callable[P, R], *, anew: bool = False) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except Exception as error:  # noqa: BLE001  # the outermost frame: nothing may pass unsaid
-            if is_interruption(error):
-                code, kind, message = 130, "Interrupted", _interrupted(anew=anew)
-            else:
-                code, kind = 1, type(error).__name__
-                message = f"Internal error: {kind}: {error}. --debug shows where; please report it."
+            code, kind = 1, type(error).__name__
+            message = f"Internal error: {kind}: {error}. --debug shows where; please report it."
             trace = traceback.format_exc()
         _complain(code, kind, message, trace if debug else "", as_json=as_json)
         raise typer.Exit(code)
 
     return run
-
-
-def is_interruption(error: BaseException) -> bool:
-    """Whether an error is Ctrl-C in disguise: compiled code turns that into a `SystemError`."""
-    if isinstance(error, KeyboardInterrupt):
-        return True
-    before = error.__cause__ or error.__context__
-    return isinstance(error, SystemError) and before is not None and is_interruption(before)
 
 
 def _interrupted(*, anew: bool) -> str:

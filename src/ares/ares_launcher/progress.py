@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ares.ares_launcher.output import console, is_interruption, size
+from ares.ares_launcher.output import console, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,19 +17,18 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watched(*, quiet: bool) -> Iterator[Observer]:
-    """Observer that shows progress on standard error; SIGTERM interrupts as Ctrl-C does."""
+    """Observer that shows progress on standard error."""
     shown = console(stderr=True)
     if not quiet and shown.is_terminal:
-        with stage("Starting"), terminable():
+        with stage("Starting"):
             from ares.enhanced_training_manager import Observer
         bars = _Bars(shown)
-        with bars.progress, terminable():
+        with bars.progress:
             yield Observer(bars.started, bars.ended, bars.advanced)
         return
     from ares.enhanced_training_manager import Observer
 
-    with terminable():
-        yield Observer() if quiet else Observer(step_ended=lambda record: _line(shown, record))
+    yield Observer() if quiet else Observer(step_ended=lambda record: _line(shown, record))
 
 
 @contextmanager
@@ -72,27 +69,6 @@ def rows_bar(text: str, *, quiet: bool = False) -> Iterator[Progress | None]:
             bars.update(task, completed=done, total=total, rows=f"{done:,} rows{rate}")
 
         yield progress
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does; both are a `KeyboardInterrupt`, in compiled code, too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except SystemError as error:
-        if not is_interruption(error):
-            raise
-        raise KeyboardInterrupt from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _line(shown: Any, record: StepRecord) -> None:

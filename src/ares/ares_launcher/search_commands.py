@@ -13,7 +13,7 @@ import typer
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.output import guarded, prints_aside
 from ares.ares_launcher.param_option import Param, searched_space
-from ares.ares_launcher.progress import stage, terminable
+from ares.ares_launcher.progress import stage
 from ares.ares_launcher.strategy_commands import (
     Fee,
     Fill,
@@ -106,7 +106,7 @@ def optimize(
     tools = _tools(jobs, engine, scheduler, memory)
     from ares.ares_launcher.search_show import search_bar, show_search
 
-    with terminable(), prints_aside(as_json=as_json):
+    with prints_aside(as_json=as_json):
         with stage("Starting", quiet=as_json):
             from ares.enhanced_training_manager_optimized import EnhancedTrainingManagerOptimized
             from ares.pipeline import single_search

@@ -14,6 +14,7 @@ from ares.backtest.strategies import SmaCross
 from ares.core.environment import environment_salt
 from ares.core.errors import ConfigError, InputError
 from ares.core.identity import fingerprint
+from ares.core.interrupts import check_interrupted
 from ares.search.blocks import MAX_FLAT_BLOCKS, BlockTable
 from ares.search.evaluator import EngineEvaluator, fallbacks_of, problem_of
 from ares.search.frames import bars_from, technical_indicators
@@ -231,6 +232,7 @@ class CachedBacktester:
     def _remember(self, fresh: list[tuple[Request, Score]]) -> None:
         # A run without numbers may have failed for a passing reason: it is tried again.
         # What a policy inside stopped early is no result of a whole run.
+        check_interrupted()
         good = [
             (request, score.blocks)
             for request, score in fresh

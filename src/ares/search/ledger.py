@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ares.backtest.result import Outcome
 from ares.core.errors import ArtifactError, StoreError
+from ares.core.interrupts import check_interrupted
 from ares.search.blocks import BlockResults
 from ares.search.database import connect
 from ares.search.objective import Score
@@ -108,7 +109,9 @@ class Ledger:
 
         Raises:
             StoreError: the file cannot be written.
+            KeyboardInterrupt: one came while they were made.
         """
+        check_interrupted()
         with self._readable("written"):
             self._commit(trials)
         self._generations += 1

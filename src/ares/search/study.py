@@ -15,6 +15,7 @@ import numpy as np
 from ares.core.environment import code_digest
 from ares.core.errors import ArtifactError
 from ares.core.identity import fingerprint
+from ares.core.interrupts import interruptible
 from ares.core.types import readonly
 from ares.search.evaluator import problem_of
 from ares.search.ledger import Ledger, Trial
@@ -73,6 +74,7 @@ def request_digest(
     return fingerprint((what, space, config, seed, stopping, patience, version, code_digest()))
 
 
+@interruptible()
 def run_search(
     evaluator: Evaluator,
     space: ParameterSpace,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 from ares.core.errors import ArtifactError, StoreError
+from ares.core.interrupts import check_interrupted
 from ares.store.faults import durability_point, reset_faults
 from ares.store.jsonio import json_bytes, parse_json
 from ares.store.locks import FileLock, is_locked
@@ -81,6 +82,7 @@ def write_atomic(
             durability_point("write.begin")
             _write_temporary(temporary, data, check)
             durability_point("write.synced")
+            check_interrupted()
             temporary.replace(final)
             durability_point("write.replaced")
             sync_folder(final.parent)
@@ -112,6 +114,7 @@ def publish_dir(
         source = _beside(source, wanted.parent)
         _sync_tree(source)
         durability_point("publish.synced")
+        check_interrupted()
         with FileLock(wanted.parent / _PUBLISH_LOCK, timeout=None):
             target, suffix = wanted, first_suffix
             while os.path.lexists(target):
