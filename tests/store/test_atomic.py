@@ -23,7 +23,7 @@ from ares.core.errors import (
     FingerprintError,
     StoreError,
 )
-from ares.store import atomic
+from ares.store import atomic, temporaries
 from ares.store.jsonio import json_bytes, parse_json
 
 WRITE = """
@@ -65,7 +65,7 @@ def test_killed_at_every_point_a_write_leaves_the_old_content_or_the_new(tmp_pat
         target.parent.mkdir()
         target.write_bytes(b"old")
     assert crashes(WRITE, targets) == 6
-    assert atomic.sweep_orphans(tmp_path) == 3
+    assert temporaries.sweep_orphans(tmp_path) == 3
     found = [content(target.parent) for target in targets]
     # begin, middle, written, synced; then replaced, committed, and the runs without a fault.
     assert found == [{"value": b"old"}] * 4 + [{"value": b"new" * 100}] * 4
@@ -256,7 +256,7 @@ def test_the_sweep_removes_what_a_killed_writer_left(tmp_path, child):
     assert len(content(tmp_path)) == 1
     (tmp_path / f".ares-tmp-{dead_process()}-{'0' * 16}").mkdir()
     (tmp_path / "not-ours.tmp").write_bytes(b"")
-    assert atomic.sweep_orphans(tmp_path) == 2
+    assert temporaries.sweep_orphans(tmp_path) == 2
     assert content(tmp_path) == {"not-ours.tmp": b""}
 
 
@@ -265,7 +265,7 @@ def test_the_sweep_keeps_work_in_progress(tmp_path):
 
     def write(stream):
         stream.write(b"1")
-        swept.append(atomic.sweep_orphans(tmp_path))
+        swept.append(temporaries.sweep_orphans(tmp_path))
 
     atomic.write_atomic(tmp_path / "value", write)
     assert swept == [0]
@@ -277,13 +277,13 @@ def test_the_sweep_trusts_the_lock_more_than_the_process_id(tmp_path):
     foreign = tmp_path / f".ares-tmp-{dead_process()}-{'1' * 16}"
     with foreign.open("wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        assert atomic.sweep_orphans(tmp_path) == 0
-    assert atomic.sweep_orphans(tmp_path) == 1
+        assert temporaries.sweep_orphans(tmp_path) == 0
+    assert temporaries.sweep_orphans(tmp_path) == 1
     recycled = tmp_path / f".ares-tmp-{os.getpid()}-{'2' * 16}"
     recycled.write_bytes(b"")
-    assert atomic.sweep_orphans(tmp_path) == 0
+    assert temporaries.sweep_orphans(tmp_path) == 0
     os.utime(recycled, (time.time() - 7200,) * 2)
-    assert atomic.sweep_orphans(tmp_path) == 1
+    assert temporaries.sweep_orphans(tmp_path) == 1
 
 
 def test_a_lock_names_its_holder_and_ends_with_it(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 
 from ares.core.errors import ArtifactError, InputError
 from ares.store import Workspace, runs
-from ares.store.atomic import read_json, sweep_orphans
+from ares.store.atomic import read_json
 from ares.store.jsonio import json_bytes
+from ares.store.temporaries import sweep_orphans
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 ID = "20260102T030405Z-abcdef01"

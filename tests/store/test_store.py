@@ -15,8 +15,9 @@ import pytest
 
 from ares.core.errors import StoreError
 from ares.store import MISS, Store, codecs
-from ares.store.atomic import is_temporary, reset_faults
+from ares.store.atomic import reset_faults
 from ares.store.codecs import encode
+from ares.store.temporaries import is_temporary
 
 OLD = {"value": (1, 2, 3)}
 NEW = {"value": "x" * 3000}

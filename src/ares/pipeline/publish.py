@@ -23,11 +23,11 @@ from ares.pipeline.summaries import iso, plain
 from ares.pipeline.values import Tools
 from ares.report.page import render_run
 from ares.search.workers.pools import SharedPool
-from ares.store.atomic import sweep_orphans
 from ares.store.history import History
 from ares.store.locks import FileLock
 from ares.store.memo import memo_counts
 from ares.store.tables import table_fallbacks
+from ares.store.temporaries import sweep_orphans
 from ares.validate.evidence import Evidence, discounted
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 A file is written under a temporary name beside its final one, flushed to the disk, read back,
 renamed, and the folder is flushed. After a crash at any moment the final name holds the old
-content or the new one. Temporary files carry the process id of their writer and are locked by it,
-so `sweep_orphans` can tell a crashed writer's remains from work in progress.
+content or the new one; `temporaries.sweep_orphans` removes what the crash left.
 """
 
 from __future__ import annotations
@@ -12,11 +11,8 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
-import secrets
 import shutil
 import stat
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
@@ -25,6 +21,7 @@ from ares.core.interrupts import check_interrupted
 from ares.store.faults import durability_point, reset_faults
 from ares.store.jsonio import json_bytes, parse_json
 from ares.store.locks import FileLock, is_locked
+from ares.store.temporaries import temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,17 +29,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FileLock",
     "durability_point",
-    "is_temporary",
     "make_folder",
     "publish_dir",
     "read_checked",
     "read_json",
     "read_regular",
     "reset_faults",
-    "sweep_orphans",
     "sync_file",
     "sync_folder",
-    "temporary_name",
     "write_atomic",
     "write_json",
     "writing",
@@ -50,9 +44,7 @@ __all__ = [
 
 Writer: TypeAlias = "Callable[[BinaryIO], object]"
 
-_TEMPORARY: Final = re.compile(r"\.ares-tmp-(\d{1,10})-[0-9a-f]{16}")
 _CHUNK: Final = 1 << 20
-_RECYCLED_SECONDS: Final = 3600.0
 _PUBLISH_LOCK: Final = ".ares-publish.lock"
 
 
@@ -203,37 +195,6 @@ def read_json(path: str | os.PathLike[str], *, max_bytes: int = 1 << 28) -> obje
     return parse_json(read_regular(path, max_bytes=max_bytes), where=str(path))
 
 
-def temporary_name() -> str:
-    """A fresh name that `sweep_orphans` knows as a temporary one of this process."""
-    return f".ares-tmp-{os.getpid()}-{secrets.token_hex(8)}"
-
-
-def is_temporary(name: str) -> bool:
-    """Whether `name` was made by `temporary_name`."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-def sweep_orphans(folder: str | os.PathLike[str]) -> int:
-    """Remove what crashed writers left below `folder`; work in progress is kept.
-
-    A temporary file or folder is an orphan when nobody locks it and its writer is dead (or it is
-    over an hour old: process ids are used again).
-
-    Returns:
-        How many were removed. What cannot be removed stays, without an error.
-    """
-    removed = 0
-    for path in _temporaries(Path(folder)):
-        if _is_orphan(path):
-            with contextlib.suppress(OSError):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-                removed += 1
-    return removed
-
-
 def make_folder(folder: Path) -> None:
     """Create `folder` and its missing parents, each flushed into its parent folder."""
     missing = []
@@ -340,43 +301,6 @@ def _sync_tree(folder: Path) -> None:
             if not path.is_symlink():
                 sync_file(path)
         sync_folder(Path(root))
-
-
-def _temporaries(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        for name in files:
-            if is_temporary(name):
-                yield Path(root, name)
-        for name in [name for name in folders if is_temporary(name)]:
-            folders.remove(name)
-            yield Path(root, name)
-
-
-def _is_orphan(path: Path) -> bool:
-    match = _TEMPORARY.fullmatch(path.name)
-    if match is None:
-        return False
-    try:
-        age = time.time() - path.lstat().st_mtime
-        if _alive(int(match.group(1))) and age < _RECYCLED_SECONDS:
-            return False
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return path.is_symlink()  # never made by a writer
-    try:
-        return not is_locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 def _remove_quietly(path: Path) -> None:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import ArtifactError, FingerprintError, InputError
 from ares.store.atomic import (
-    is_temporary,
     publish_dir,
     read_checked,
     read_regular,
     write_atomic,
 )
 from ares.store.jsonio import json_bytes, parse_json
+from ares.store.temporaries import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

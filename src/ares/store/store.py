@@ -26,14 +26,13 @@ from ares.store import codecs
 from ares.store.atomic import (
     FileLock,
     durability_point,
-    sweep_orphans,
     sync_file,
     sync_folder,
-    temporary_name,
     write_atomic,
     writing,
 )
 from ares.store.mapped import Maps
+from ares.store.temporaries import sweep_orphans, temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -24,8 +24,9 @@ import numpy as np
 
 from ares.core.errors import ArtifactError
 from ares.core.identity import fingerprint
-from ares.store.atomic import read_json, read_regular, sweep_orphans, write_atomic, write_json
+from ares.store.atomic import read_json, read_regular, write_atomic, write_json
 from ares.store.locks import FileLock
+from ares.store.temporaries import sweep_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

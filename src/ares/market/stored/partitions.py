@@ -34,8 +34,9 @@ from ares.market.stored.parts import (
 )
 from ares.market.timeframe import timeframe_ns
 from ares.market.timerange import FOREVER
-from ares.store.atomic import read_regular, sweep_orphans, write_atomic
+from ares.store.atomic import read_regular, write_atomic
 from ares.store.jsonio import json_bytes, parse_json
+from ares.store.temporaries import sweep_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ares.market.checking.door import Times
-from ares.store.atomic import make_folder, temporary_name, writing
+from ares.store.atomic import make_folder, writing
 from ares.store.locks import is_locked
+from ares.store.temporaries import temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
