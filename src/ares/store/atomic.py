@@ -88,7 +88,8 @@ def write_atomic(
             sync_folder(final.parent)
             durability_point("write.committed")
         except BaseException:
-            _remove_quietly(temporary)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise
 
 
@@ -377,11 +378,6 @@ def _alive(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _remove_quietly(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 @contextlib.contextmanager
