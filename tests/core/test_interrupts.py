@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ares.core.interrupts import check_interrupted, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 
 def interrupt(number: signal.Signals = signal.SIGINT) -> None:
@@ -144,3 +146,68 @@ def test_another_thread_does_nothing_of_it() -> None:
     thread.join()
     assert failed == []
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@interruptible(signal.SIGTERM)
+def nested() -> None:
+    with interruptible():
+        check_interrupted()
+
+
+def at_line(number: int, work: Callable[[], None]) -> bool:
+    """Call `work` with an interruption right before its so manieth line; whether it has so many.
+
+    Only lines within `with` statements count: Python looks at signals where functions begin, where
+    they return to, and where loops turn, so not between a block and `__exit__`.
+    """
+    left = number
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        nonlocal left
+        left -= event == "line" and frame.f_code.co_filename not in {__file__, contextlib.__file__}
+        if left == 0:
+            sys.settrace(before)
+            interrupt()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]  # what it returns is itself
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+def test_wherever_it_comes_it_is_raised_and_leaves_nothing_behind() -> None:
+    """In each line of entering and leaving, too: a later run must not hear of an old one."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    line, ended = 0, False
+    while not ended:
+        line += 1
+        with contextlib.suppress(KeyboardInterrupt):
+            ended = not at_line(line, nested)
+            assert ended, f"lost at line {line}"
+        try:
+            check_interrupted()
+        except KeyboardInterrupt:
+            pytest.fail(f"still there after line {line}")
+        after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        assert after == before, line
+    assert line > 50
+
+
+def test_a_handler_of_the_users_that_waits_is_interrupted_by_the_next_one() -> None:
+    def wait(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        interrupt(signal.SIGTERM)
+        pytest.fail("it was interrupted")
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, wait)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            interrupt()
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)

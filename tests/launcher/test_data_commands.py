@@ -165,6 +165,25 @@ def test_an_interrupted_check_says_that_it_begins_anew(
     assert done.json["error"]["message"] == "Interrupted. The same command begins anew."
 
 
+@pytest.mark.parametrize(
+    ("command", "next_time"),
+    [
+        ("train", "continues"), ("optimize", "continues"), ("precompute", "continues"),
+        ("backtest", "begins anew"), ("runs list", "begins anew"), ("data list", "begins anew"),
+    ],
+)  # fmt: skip
+def test_only_a_command_that_goes_on_from_there_says_so(
+    ares_here: Ares, monkeypatch: pytest.MonkeyPatch, command: str, next_time: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("ares.store.workspace.Workspace.locate", interrupted)
+    done = ares_here(*command.split(), "--json")
+    assert done.code == 130
+    assert done.json["error"]["message"] == f"Interrupted. The same command {next_time}."
+
+
 def test_a_system_error_of_another_cause_is_an_internal_error(
     ares_here: Ares, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,11 @@ Importing this package imports nothing heavy: `ares --help` answers at once.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
+
+from ares.core.interrupts import interruptible
 
 if TYPE_CHECKING:
     import typer
@@ -14,13 +17,24 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the `ares` command with `argv` (default: the process's) and exit with its code."""
-    from ares.ares_launcher.app import build_app
-
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if "--json" in arguments:
-        raise SystemExit(_answer_in_json(build_app(), arguments))
-    build_app()(args=arguments, prog_name="ares")
+    sys.unraisablehook = _complain_of
+    try:
+        with interruptible(signal.SIGTERM):
+            from ares.ares_launcher.app import build_app
+
+            if "--json" in arguments:
+                raise SystemExit(_answer_in_json(build_app(), arguments))
+            build_app()(args=arguments, prog_name="ares")
+    except KeyboardInterrupt:  # before a command had begun
+        raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def _complain_of(lost: sys.UnraisableHookArgs) -> None:
+    """What Python says of an exception that compiled code drops; Ctrl-C is remembered elsewhere."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
 
 
 def _answer_in_json(app: typer.Typer, arguments: list[str]) -> int:

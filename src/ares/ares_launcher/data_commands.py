@@ -21,12 +21,12 @@ Paths = Annotated[list[Path] | None, typer.Argument(help="Files or folders, join
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     data = typer.Typer(help="Look at market data and at the dataset store.", no_args_is_help=True)
-    data.command("check")(guarded(data_check, anew=True))
+    data.command("check")(guarded(data_check))
     data.command("list")(guarded(data_list))
-    data.command("repair")(guarded(data_repair))
-    data.command("resample")(guarded(data_resample, anew=True))
+    data.command("repair")(guarded(data_repair, resumes=True))
+    data.command("resample")(guarded(data_resample))
     app.add_typer(data, name="data")
-    app.command("import")(guarded(import_, anew=True))
+    app.command("import")(guarded(import_))
 
 
 def split_columns(columns: str | None) -> tuple[str, ...] | None:

@@ -35,7 +35,7 @@ Refetch = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add `load` to `app`."""
-    app.command("load")(guarded(load))
+    app.command("load")(guarded(load, resumes=True))
 
 
 def load(

@@ -33,10 +33,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def guarded(command: Callable[P, R], *, anew: bool = False) -> Callable[P, R]:
+def guarded(command: Callable[P, R], *, resumes: bool = False) -> Callable[P, R]:
     """Turn errors of a command into one message and its exit code; `--debug` shows the traceback.
 
-    `anew` says that the command, interrupted, begins from the start the next time.
+    `resumes` says that the command, interrupted, goes on from there the next time.
     """
 
     @functools.wraps(command)
@@ -50,7 +50,7 @@ def guarded(command: Callable[P, R], *, anew: bool = False) -> Callable[P, R]:
             code, kind, message = error.exit_code, type(error).__name__, str(error)
             trace = traceback.format_exc()
         except KeyboardInterrupt:
-            code, kind, message = 130, "Interrupted", _interrupted(anew=anew)
+            code, kind, message = 130, "Interrupted", _interrupted(resumes=resumes)
             trace = traceback.format_exc()
         except BrokenPipeError:
             _ignore_rest()
@@ -66,8 +66,8 @@ def guarded(command: Callable[P, R], *, anew: bool = False) -> Callable[P, R]:
     return run
 
 
-def _interrupted(*, anew: bool) -> str:
-    return f"Interrupted. The same command {'begins anew' if anew else 'continues'}."
+def _interrupted(*, resumes: bool) -> str:
+    return f"Interrupted. The same command {'continues' if resumes else 'begins anew'}."
 
 
 def _ignore_rest() -> NoReturn:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this command to `app`."""
-    app.command("precompute")(guarded(precompute))
+    app.command("precompute")(guarded(precompute, resumes=True))
 
 
 def precompute(

@@ -64,7 +64,7 @@ _OPTIONS = {
 
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
-    app.command("optimize")(guarded(optimize))
+    app.command("optimize")(guarded(optimize, resumes=True))
 
 
 def optimize(

@@ -24,8 +24,8 @@ RequireEdge = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
-    app.command("train")(guarded(train))
-    app.command("blank")(guarded(blank))
+    app.command("train")(guarded(train, resumes=True))
+    app.command("blank")(guarded(blank, resumes=True))
 
 
 RECOMMENDATIONS = {

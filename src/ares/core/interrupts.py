@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final
+import traceback
+from contextlib import ContextDecorator
+from typing import TYPE_CHECKING, Any, Final
 
 from ares.core.errors import InterruptedRunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+    from types import FrameType, TracebackType
+    from typing import Self
 
 __all__ = ["check_interrupted", "interruptible"]
 
-# Of the process, as signals are. Only the main thread handles signals and enters the scope.
-_asked: Final = threading.Event()
-_scopes: Final[list[None]] = []
 
-
-@contextmanager
-def interruptible(*more: signal.Signals) -> Iterator[None]:
+def interruptible(*more: signal.Signals) -> _Scope:
     """Remember an interruption until the outermost scope ends; also a decorator.
 
     The scope ends with `KeyboardInterrupt` where one was swallowed, or came out as another error.
@@ -37,26 +33,7 @@ def interruptible(*more: signal.Signals) -> Iterator[None]:
     Args:
         more: Signals besides SIGINT that interrupt, too. One that is ignored stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with ExitStack() as restore:
-        for number in (signal.SIGINT, *more):
-            _take_over(number, restore)
-        _scopes.append(None)
-        try:
-            yield
-            check_interrupted()
-        except InterruptedRunError:
-            raise
-        except Exception as error:
-            if _asked.is_set():
-                raise KeyboardInterrupt from error
-            raise
-        finally:
-            _scopes.pop()
-            if not _scopes:
-                _asked.clear()
+    return _Scope((signal.SIGINT, *more))
 
 
 def check_interrupted() -> None:
@@ -65,26 +42,69 @@ def check_interrupted() -> None:
     Raises:
         KeyboardInterrupt: there was one.
     """
-    if _asked.is_set():
+    if any(scope.outermost.asked for scope in tuple(_scopes)):
         raise KeyboardInterrupt
 
 
-def _take_over(number: signal.Signals, restore: ExitStack) -> None:
-    """Let the signal interrupt as it did, and remember that."""
-    found = signal.getsignal(number)
-    if callable(found):
-        before = found
-    elif found is signal.SIG_DFL and number is not signal.SIGINT:
-        before = signal.default_int_handler
-    else:
-        return  # ignored, or not Python's
+class _Scope(ContextDecorator):
+    """What `interruptible` returns; what is remembered goes with the outermost one."""
 
-    def interrupt(given: int, frame: FrameType | None) -> None:
-        try:
-            before(given, frame)
-        except KeyboardInterrupt:
-            _asked.set()
-            raise
+    def __init__(self, signals: tuple[signal.Signals, ...]) -> None:
+        self.asked = False
+        self.outermost = self
+        self._signals = signals
+        self._found: list[tuple[signal.Signals, Any]] = []
 
-    restore.callback(signal.signal, number, found)
-    signal.signal(number, interrupt)
+    def _recreate_cm(self) -> Self:
+        return type(self)(self._signals)  # each call of a decorated function has its own
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self.outermost = _scopes[0].outermost if _scopes else self
+        for number in self._signals:
+            self._take_over(number)
+        _scopes.append(self)
+        if self.outermost.asked:
+            self.__exit__(None, None, None)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self in _scopes:
+            _scopes.remove(self)
+        while self._found:
+            signal.signal(*self._found.pop())
+        told = isinstance(error, InterruptedRunError) or not isinstance(error, Exception | None)
+        if not told and self.outermost.asked:
+            raise KeyboardInterrupt from error
+
+    def _take_over(self, number: signal.Signals) -> None:
+        """Let the signal interrupt as it did, and remember that."""
+        found = signal.getsignal(number)
+        if callable(found):
+            before = found
+        elif found is signal.SIG_DFL and number is not signal.SIGINT:
+            before = signal.default_int_handler
+        else:
+            return  # ignored, or not Python's
+
+        def interrupt(given: int, frame: FrameType | None) -> None:
+            try:
+                before(given, frame)
+            except KeyboardInterrupt:
+                self.outermost.asked = True
+                # Entering and leaving a scope are done as a whole, and look at what came meanwhile.
+                if not any(at.f_code in _WHOLE for at, _ in traceback.walk_stack(frame)):
+                    raise
+
+        self._found.append((number, found))
+        signal.signal(number, interrupt)
+
+
+# Of the process, as signals are. Only the main thread handles signals and enters a scope.
+_scopes: Final[list[_Scope]] = []
+_WHOLE: Final = {_Scope.__enter__.__code__, _Scope.__exit__.__code__}
