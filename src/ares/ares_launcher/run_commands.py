@@ -113,9 +113,10 @@ def _show_single(sections: dict[str, Any]) -> None:
     if sections.get("kind") == "optimize":
         counts = sections["counts"]
         where = "its winner in sample" if params else "no point had a score"
+        failed = f", {counts['raised']:,} failed" if counts.get("raised") else ""
         say(
             f"Objective {sections['objective']}; {counts['trials']:,} points, {counts['full']:,} in "
-            f"full, {counts['stopped']:,} stopped early."
+            f"full, {counts['stopped']:,} stopped early{failed}."
         )
     table(f"{strategy}, {where}", ("metric", "value"), rows)
 
