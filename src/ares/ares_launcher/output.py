@@ -224,7 +224,10 @@ def _in_one_piece(
     left = width - 1 - (least + frame) * len(header)
     whole = set()
     for k in sorted(range(len(header)), key=lambda k: k != 0):
-        longest = max(map(cell_len, (header[k], *(row[k] for row in body))))
+        lines = [
+            line for cell in (header[k], *(row[k] for row in body)) for line in cell.split("\n")
+        ]
+        longest = max(map(cell_len, lines))
         more = max(longest - least, 0)
         if (k == 0 or numeric[k]) and more <= left:
             whole.add(k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ _SHARES = {
     "total_return", "cagr", "volatility", "max_drawdown", "win_rate", "exposure", "expectancy",
     "fees_paid",
 }  # fmt: skip
-_WHOLE = {"n_trades", "days_per_year"}
+_DIGITS = {"n_trades": 0, "days_per_year": 0, "score": 3, "p_value": 4}
 _UNNAMED = {"data.symbol": "unnamed", "data.exchange": "unnamed"}
 
 
@@ -142,7 +143,7 @@ def _show_backtest(
 ) -> None:
     market = " ".join(dict.fromkeys((bars.symbol, bars.exchange, bars.timeframe)))
     rows = [
-        (name.replace("_", " "), _shown(name, value), _shown(name, done.twice.metrics[name]))
+        (name.replace("_", " "), metric(name, value), metric(name, done.twice.metrics[name]))
         for name, value in done.result.metrics.items()
     ]
     table(
@@ -266,10 +267,13 @@ def load(toolkit: EnhancedTrainingManagerOptimized) -> Any:
     return toolkit.load_bars(data.symbol, data.exchange, data.timeframe)
 
 
-def _shown(name: str, value: float) -> str:
+def metric(name: str, value: float | None) -> str:
+    """A metric of any kind of run, in its unit."""
     if name in _SHARES:
         return percent(value)
-    return number(value, 0 if name in _WHOLE else 2)
+    if name == "dsr":  # cut: what is below the threshold never reads as at it
+        return number(math.floor(1000 * value) / 1000 if value is not None else None, 3)
+    return number(value, _DIGITS.get(name, 2))
 
 
 def say_costs(toolkit: EnhancedTrainingManagerOptimized, costs: Any) -> None:
