@@ -165,7 +165,7 @@ def _settings(
             )
     options["search.objective"] = objective if objective in NAMES else None
     said = given | {key: value for key, value in options.items() if value is not None}
-    settings = settings_of(config, said)
+    settings = settings_of(config, options, set_)
     workers = settings.config.computational_optimization.parallelization
     if options[f"{_WORKERS}.scheduler"] is not None and workers.workers != "dask":
         raise ConfigError(

@@ -245,9 +245,10 @@ def settings_of(
     from ares.ares_launcher.config_commands import parse_set
     from ares.core.settings import Settings, load_settings
 
-    given = {key: value for key, value in overrides.items() if value is not None}
-    given = parse_set(set_) | given
-    settings = load_settings(config, overrides=given)
+    options = {key: value for key, value in overrides.items() if value is not None}
+    pairs = parse_set(set_)
+    given, typed = pairs | options, opt.spelled(options, pairs)
+    settings = load_settings(config, overrides=given, spelled=typed)
     data, origins = settings.config.data, settings.origins
     if data.data:
         from ares.market.streaming import seen_timeframe
@@ -256,7 +257,7 @@ def settings_of(
         if origins["data.timeframe"] == "default":
             seen["data.timeframe"] = seen_timeframe(data.data, columns=data.columns)
         if seen:
-            known = load_settings(config, overrides=given | seen)
+            known = load_settings(config, overrides=given | seen, spelled=typed)
             settings = Settings(known.config, origins | dict.fromkeys(seen, "files"))
     return settings
 
