@@ -188,7 +188,8 @@ class Objective:
         try:
             return float(self.statistic(blocks, days_per_year))
         except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-            _log.warning("the objective %s raised %r: the point has no score", self.name, error)
+            said = "the objective %s raised %r: the point has no score"
+            _log.warning(said, self.name, error, extra={"once": f"{said} {self.name}"})
             where = place_of(self.statistic, error)
             raised[row] = Reason.of(error, "the objective", where)
             return math.nan
