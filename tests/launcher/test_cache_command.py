@@ -56,7 +56,10 @@ def test_an_empty_workspace_has_nothing_to_say_and_stays_empty(
     ares_here: Ares, tmp_path: Path
 ) -> None:
     assert ares_here("cache", "stats", "--json").json["searches"]["entries"] == 0
-    assert ares_here("cache", "verify", "--json").json["ok"]
+    empty = ares_here("cache", "verify", "--json").json
+    assert empty["ok"]
+    assert empty["reason"].startswith("No results of searches are kept")
+    assert empty["reason"] in ares_here("cache", "verify").out
     assert ares_here("cache", "gc").code == 0
     assert ares_here("cache", "clear").code == 0
     assert not (tmp_path / "home" / ".ares").exists()
@@ -97,6 +100,13 @@ def test_verify_says_what_to_give_where_it_could_check_nothing(
     assert (found.json["ok"], found.json["searches"]["checked"]) == (True, 20)
     blind = ares("cache", "verify", "--json")
     assert (blind.code, blind.json["ok"]) == (2, False)
+    assert blind.json["reason"] in lost.out
+    assert "None of the 20 results kept was computed again" in blind.json["reason"]
+    assert blind.json["commands"] == [said]
+    assert (found.json["reason"], found.json["commands"]) == (None, [])
+    content = ares("cache", "verify", "--sample", "0", "--json").json
+    assert content["ok"]
+    assert "--sample 0" in content["reason"]
 
 
 @pytest.mark.parametrize(

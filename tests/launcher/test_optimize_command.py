@@ -32,6 +32,7 @@ SMALL = ("--trials", "48", "--set", "search.initial_samples=32", "--set", "searc
 NAMED = ("--symbol", "IXIC", "--exchange", "nasdaq", "--timeframe", "1d")
 CODE = """
 import numpy as np
+from ares.backtest.signals import Events
 from ares.backtest.space import ParameterSpace
 
 def middle(blocks, days_per_year):
@@ -52,6 +53,18 @@ class Broken:
 
     def signals(self, prepared, params):
         return prepared.nonsense
+
+class Moody(Broken):
+    name = "Moody"
+
+    def signals(self, prepared, params):
+        if params["k"] > 20:
+            raise ValueError(f"{params['k']} at 0x{id(params):x}")
+        if params["k"] > 12:
+            return {}["volume"]
+        bars = np.arange(0, len(prepared), params["k"])
+        none = np.empty(0, dtype=np.int64)
+        return Events(bars[::2], bars[1::2], none, none)
 """
 
 
@@ -77,9 +90,15 @@ def twice(tmp_path_factory: pytest.TempPathFactory, finished: Finished) -> tuple
 @given(
     st.lists(st.tuples(st.sampled_from(["engine", "memory", "store"]), st.sampled_from([0, 0, 2]))),
     st.integers(0, 5),
+    st.data(),
 )
-def test_each_point_is_counted_once(points: list[tuple[str, int]], resumed: int) -> None:
+def test_each_point_is_counted_once(
+    points: list[tuple[str, int]], resumed: int, data: st.DataObject
+) -> None:
+    ran = [number for number, (_, stage) in enumerate(points) if stage == 0]
+    raised = data.draw(st.sets(st.sampled_from(ran)) if ran else st.just(set()))
     found = SimpleNamespace(
+        failures=[SimpleNamespace(numbers=(number,)) for number in sorted(raised)],
         trials=pd.DataFrame({"stage": [stage for _, stage in points]}, dtype="int64"),
         volatile=pd.DataFrame({"source": [source for source, _ in points]}, dtype="object"),
     )
@@ -87,8 +106,9 @@ def test_each_point_is_counted_once(points: list[tuple[str, int]], resumed: int)
     counts = {what: int(n) for n, what in re.findall(r"(\d+) ([a-z ]+)", told)}
     assert sum(counts.values()) == len(points)
     assert 0 not in counts.values()
-    later = points[resumed:]
-    assert counts.get("from before the interruption", 0) == len(points) - len(later)
+    later = [p for n, p in enumerate(points) if n >= resumed and n not in raised]
+    assert counts.get("failed", 0) == sum(number >= resumed for number in raised)
+    assert counts.get("from before the interruption", 0) == min(resumed, len(points))
     assert counts.get("stopped early", 0) == later.count(("engine", 2))
     assert counts.get("run in full", 0) == later.count(("engine", 0))
 
@@ -218,7 +238,7 @@ def test_an_objective_of_ones_own_is_maximised_as_it_is(search: Any) -> None:
 
 def test_without_a_score_the_outcomes_are_counted(search: Any) -> None:
     done = search("--set", "search.min_trades=5000", "--set", "search.penalty=0")
-    assert done.code == 0
+    assert done.code == 1
     assert "No point of SmaCross had a score:" in done.out
     assert "48 had fewer than 5000 trades (search.min_trades)" in done.out
     assert "Try the winner" not in done.out
@@ -236,9 +256,52 @@ def test_where_every_point_raised_the_first_error_is_told(search: Any, tmp_path:
     assert "the objective raised ValueError: no such luck" in objective.err
     assert not list((tmp_path / "home").glob("runs/*"))
     some = search("--objective", "mine.py:boom", "--set", "search.min_trades=25")
-    assert some.code == 0
-    assert "The first one without a number:" in some.out
-    assert "no such luck" in some.out
+    assert some.code == 1
+    told = re.search(r"\n(\d+) points failed: (\S+): boom: the objective raised (.*)", some.out)
+    assert told is not None, some.out
+    assert told[2] == _line(tmp_path, 'raise ValueError("no such luck")')
+    assert re.fullmatch(r"ValueError: no such luck; first at fast=\d+, slow=\d+\.", told[3])
+    few = re.search(r"  (\d+) had fewer than 25 trades", some.out)
+    assert few is not None
+    assert int(told[1]) + int(few[1]) == 48
+    assert re.search(rf": {few[1]} (run in full|from the cache), {told[1]} failed; ", some.out)
+    assert "no finite number" not in some.out
+
+
+def _line(folder: Path, code: str) -> str:
+    lines = CODE.splitlines()
+    return f"{folder / 'mine.py'}:{1 + next(n for n, line in enumerate(lines) if code in line)}"
+
+
+def test_what_most_failed_points_raised_is_told_everywhere(
+    search: Any, ares_here: Ares, tmp_path: Path
+) -> None:
+    again = ("--strategy", "mine.py:Moody", "--set", "search.min_trades=1", "--json")
+    answer = search(*again).json
+    trials = pd.read_parquet(Path(answer["run_dir"]) / "trials.parquet")
+    k = trials["param_k"]
+    assert answer["raised"] == (k > 12).sum()
+    assert answer["trials"] == answer["full"] + answer["stopped"] + answer["raised"]
+    first = trials[k > 20].iloc[0]
+    often, rare = answer["failures"]
+    assert often == {
+        "type": "ValueError",
+        "where": _line(tmp_path, "raise ValueError(f"),
+        "message": f"Moody.signals raised ValueError: {first['param_k']} at 0x...",
+        "count": (k > 20).sum(),
+        "params": {"k": first["param_k"]},
+    }
+    assert (rare["type"], rare["count"]) == ("KeyError", ((k > 12) & (k <= 20)).sum())
+    page = Path(answer["report_path"]).read_text()
+    assert "What failed" in page
+    assert often["where"].rpartition("/")[2] in page
+    assert str(tmp_path) not in page.split('<section id="volatile">')[0]
+    assert "Moody.signals raised ValueError" in page
+    assert search(*again, "--engine", "processes").json["failures"] == answer["failures"]
+    shown = search(*again[:-1]).out
+    assert f"{answer['raised']} points failed, {often['count']} of them alike: " in shown
+    assert "There is 1 other kind of error." in shown
+    assert f"{answer['raised']} failed." in ares_here("runs", "show", "last").out
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import small_runs
+from ares.store.jsonio import json_bytes
 
 if TYPE_CHECKING:
     from command_line import Ares
@@ -50,6 +53,12 @@ def test_train_ends_with_table_verdict_and_report(
     lines = done.out.strip().splitlines()
     assert lines[-1].startswith("Report: ")
     assert lines[-2] == finished.result.verdict
+    assert "candidate" in lines[-2]
+    assert lines[-3].startswith("A candidate is a configuration that was validated on these bars")
+    assert "points searched inside the windows are none" in lines[-3]
+    assert lines[-3] in ares("runs", "show", home=home).out
+    page = (finished.run_dir / "report.html").read_text()
+    assert f"1 candidate validated. {lines[-3]}" in page
     assert "walk-forward validation" in done.out
     assert "Costs per side: fee 1 bp, slippage 2 bp (default" in done.out
     assert "step 16 saving: kept" in done.err
@@ -122,9 +131,88 @@ def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Pa
     assert ares("runs", "list", "--json", home=home).json["runs"][0]["champion"]
     same = ares("runs", "compare", name, "last", "--json", home=home).json
     assert same["differing"] == []
+    shown = ares("runs", "compare", name, "last", home=home).out
+    assert "They differ in: nothing that shapes a result." in shown
+    assert "in sample" not in shown
+    assert "ot recorded" not in shown
     missing = ares("runs", "show", "2000", home=home)
     assert missing.code == 2
     assert "no run of this workspace" in missing.err
+
+
+def test_runs_of_different_kinds_are_compared_in_what_both_record(
+    ares_here: Ares, finished: Finished, home: Path
+) -> None:
+    market = ("--data", finished.csv, *MARKET)
+    small = ("--trials", "24", "--set", "search.initial_samples=16", "--set", "search.min_trades=2")
+    search = ares_here("optimize", *market, *small, "--json", home=home).json
+    best = search["best"]
+    point = [w for k, v in best["params"].items() for w in ("--set", f"{k}={v}")]
+    test = ares_here("backtest", *market, *point, "--json", home=home).json
+    train, found, back = finished.run_dir.name, *(Path(r["run_dir"]).name for r in (search, test))
+    told = ares_here("runs", "compare", train, found, back, "--json", home=home).json
+    assert not {
+        "strategy",
+        "costs",
+        "objective",
+        "mode",
+        "libraries",
+        "code",
+        "params",
+        "seed",
+    } & set(told["differing"])
+    assert {"kind", "data"} <= set(told["differing"])
+    lacking = {each["run_id"]: set(each["not_recorded"]) for each in told["runs"]}
+    assert lacking[train] >= {"strategy", "costs"}
+    assert lacking[found] == {"costs", "mode", "libraries"}
+    assert lacking[back] == {"objective", "mode", "libraries"}
+    measured = ["out of sample", "in sample", "all bars given"]
+    assert [each["measured"] for each in told["runs"]] == measured
+    shown = ares_here("runs", "compare", train, found, home=home).out
+    head = shown[: shown.index("sharpe")].splitlines()
+    assert any("out of sample" in line and " in sample" in line for line in head)
+    assert f"Not recorded in {train} (train): strategy, objective." in shown
+    (drawdown,) = (line for line in shown.splitlines() if "max drawdown" in line)
+    assert f"{100 * best['metrics']['max_drawdown']:.2f} %" in drawdown
+    other = ares_here("backtest", *market, "--set", "fast=2", "--json", home=home).json
+    for command in (("runs", "promote"), ("signal",)):
+        for name, kind in ((found, "optimize"), (back, "backtest")):
+            refused = ares_here(*command, name, home=home)
+            assert refused.code == 2
+            assert f"takes a run of `ares train`, and this one is of `ares {kind}`" in refused.err
+            assert train in refused.err
+    moved = ares_here("runs", "compare", found, Path(other["run_dir"]).name, home=home).out
+    assert re.search(r"fast +│ +\d+ +│ +2 +│", moved)
+    assert "stop_unit" not in moved  # a search does not record what it did not search
+
+
+def test_promoting_says_what_speaks_against_it_and_how_to_go_back(
+    ares_here: Ares, finished: Finished, home: Path
+) -> None:
+    first = finished.run_dir.name
+    assert "The champion before" not in ares_here("runs", "promote", first, home=home).out
+    other = home / "runs" / f"20300101T000000Z-{first[-8:]}"
+    shutil.copytree(home / "runs" / first, other)
+    manifest = other / "manifest.json"
+    body = json.loads(manifest.read_text())
+    body["recommendation"] = "reject"
+    del body["checksum"]
+    checksum = hashlib.sha256(json_bytes(body)).hexdigest()
+    manifest.write_bytes(json_bytes({**body, "checksum": checksum}))
+    done = ares_here("runs", "promote", other.name, home=home)
+    assert done.code == 0, done.err
+    assert "REJECTED: on the holdout it was significantly worse" in done.out
+    assert f"`ares runs promote {first}` brings it back." in done.out
+    back = ares_here("runs", "promote", first, "--json", home=home).json
+    assert (back["champion"], back["before"]) == (first, other.name)
+    assert back["recommendation"] == finished.result.recommendation
+
+
+def test_without_a_trained_model_the_command_that_makes_one_is_named(ares_here: Ares) -> None:
+    for command in (("runs", "promote", "last"), ("signal",)):
+        done = ares_here(*command)
+        assert done.code == 2
+        assert "`ares train` makes one" in done.err
 
 
 def test_a_run_is_one_line_of_eighty_columns(ares: Ares, finished: Finished, home: Path) -> None:

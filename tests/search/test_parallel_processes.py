@@ -184,7 +184,10 @@ def test_what_a_strategy_raises_in_a_process_stays_a_value_with_one_warning(
     warned = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warned) == 1
     assert "odd: " in warned[0].getMessage()
-    assert values(scores) == values(raising.evaluate(many))
+    alone = raising.evaluate(many)
+    assert values(scores) == values(alone)
+    assert [s.reason for s in scores] == [s.reason for s in alone]
+    assert {s.reason is None for s, p in zip(scores, many, strict=True) if p["fast"] % 2} == {False}
     assert {s.outcome for s, p in zip(scores, many, strict=True) if p["fast"] % 2} == {
         Outcome.NOT_FINITE
     }

@@ -68,6 +68,7 @@ def test_the_winner_is_the_best_full_trial_and_was_replayed(engine):
         "trials": 72,
         "full": 72,
         "stopped": 0,
+        "raised": 0,
         "audited": 0,
         "failed": int(np.isinf(result.trials["value"]).sum()),
         "generations": 4,

@@ -110,13 +110,17 @@ def cache_verify(
             kept = vars(_verified(workspace, problem, sample, seed))
     bad = kept["damaged"] + len(kept["wrong"]) + len(steps.damaged)
     foreign = sample > 0 and not kept["entries"] and kept["others"] > 0
+    commands = _verifying(workspace)[:_SHOWN] if foreign else []
+    reason = _why_unchecked(kept, sample, commands)
     if as_json:
-        ok = not bad and not foreign
-        emit({"searches": {**kept, "seed": seed}, "steps": vars(steps), "ok": ok})
+        told = {"ok": not bad and not foreign, "reason": reason, "commands": commands}
+        emit({"searches": {**kept, "seed": seed}, "steps": vars(steps), **told})
     else:
         _say_verified(kept, steps, seed)
-        if foreign:
-            _say_foreign(kept["others"], _verifying(workspace))
+        if reason and sample:
+            say(reason)
+        for command in commands:
+            say(f"  {command}")
     if bad or foreign:
         raise typer.Exit(1 if bad else 2)
 
@@ -305,19 +309,24 @@ def _say_verified(kept: dict[str, Any], steps: Any, seed: int) -> None:
         say(f"  Wrong, and removed: {params}")
 
 
-def _say_foreign(others: int, commands: list[str]) -> None:
-    """Nothing was computed again: what to give instead."""
-    say(
-        f"None of the {others:,} results kept was computed again. None is of this search: give"
-        " --strategy, market and costs as `ares optimize` had them."
+def _why_unchecked(kept: dict[str, Any], sample: int, commands: list[str]) -> str | None:
+    """Why nothing was computed again, and what to give instead; None where something was."""
+    if kept["checked"]:
+        return None
+    if not sample:
+        return "Nothing was computed again, as --sample 0 asked: only digests were checked."
+    if not kept["others"] + kept["entries"]:
+        return "No results of searches are kept, so there was nothing to compute again."
+    reason = (
+        f"None of the {kept['others']:,} results kept was computed again. None is of this search:"
+        " give --strategy, market and costs as `ares optimize` had them."
     )
     if not commands:
-        say(
-            "No finished search of this workspace was made by this code: results of training, of other"
-            " code and of another machine are checked by their digests only."
+        reason += (
+            " No finished search of this workspace was made by this code: results of training, of"
+            " other code and of another machine are checked by their digests only."
         )
-    for command in commands[:_SHOWN]:
-        say(f"  {command}")
+    return reason
 
 
 def _verifying(workspace: Workspace) -> list[str]:

@@ -58,7 +58,8 @@ def config_init(
             remedy="Name another file, or remove this one first.",
         )
     overrides = {"enhanced_training_manager.mode": mode}
-    settings = load_settings(None, environ={}, overrides=overrides)
+    typed = opt.spelled(overrides)
+    settings = load_settings(None, environ={}, overrides=overrides, spelled=typed)
     write_atomic(path, template(settings.config).encode())
     if as_json:
         emit({"path": path})
@@ -75,7 +76,8 @@ def config_show(
     """Show the effective configuration and where each value came from."""
     from ares.core.settings import load_settings, to_toml
 
-    settings = load_settings(config, overrides=parse_set(set_))
+    pairs = parse_set(set_)
+    settings = load_settings(config, overrides=pairs, spelled=opt.spelled((), pairs))
     if as_json:
         values = settings.config.model_dump(mode="json")
         emit({"config": values, "origins": settings.origins})

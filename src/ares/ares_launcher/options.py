@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_PARALLEL = "computational_optimization.parallelization"
+SPELLED = {
+    "data.symbol": "--symbol",
+    "data.exchange": "--exchange",
+    "data.timeframe": "--timeframe",
+    "data.timerange": "--timerange",
+    "data.data": "--data",
+    "data.columns": "--columns",
+    "data.calendar": "--calendar",
+    "costs.fee": "--fee",
+    "costs.slippage": "--slippage",
+    "search.fill": "--fill",
+    "search.trials": "--trials",
+    "search.objective": "--objective",
+    "enhanced_training_manager.mode": "--mode",
+    "enhanced_training_manager.seed": "--seed",
+    f"{_PARALLEL}.max_workers": "--jobs",
+    f"{_PARALLEL}.workers": "--engine",
+    f"{_PARALLEL}.scheduler": "--scheduler",
+    "computational_optimization.memory_management.budget": "--memory",
+}
+"""The option that sets a configuration key, by key: errors name what was typed."""
+
+
+def spelled(options: Iterable[str], pairs: Iterable[str] = ()) -> dict[str, str]:
+    """What was typed for each key, with the key: of options, and of pairs for `--set`."""
+    typed = {key: f"--set {key}" for key in pairs}
+    return typed | {key: f"{SPELLED[key]} ({key})" for key in options}
+
 
 Symbol = Annotated[str | None, typer.Option("--symbol", help="As the exchange writes it.")]
 Exchange = Annotated[str | None, typer.Option("--exchange", help="Name of the exchange.")]

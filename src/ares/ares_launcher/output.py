@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = re.compile(r"[+-]?[\d,]*\.?\d+(e\+\d+)?( (%|s|[KMGT]?i?B))?")
 
-_REPEATED: Final = "early stopping is off"
-"""Begins what every search of a training may say, with other numbers: shown once, counted later."""
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -87,7 +84,11 @@ def _complain(code: int, kind: str, message: str, trace: str, *, as_json: bool) 
 
 
 def _show_warnings() -> None:
-    """Log records of level WARNING reach the person once, on standard error."""
+    """Log records of level WARNING reach the person once, on standard error.
+
+    Records that say the same with other numbers have one text for all of them as `once`
+    (`extra={"once": ...}`): the first is shown.
+    """
     logger = logging.getLogger("ares")
     if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
         logger.addHandler(_ToStderr())
@@ -100,7 +101,7 @@ class _ToStderr(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = printable(record.getMessage())
-        kind = _REPEATED if text.startswith(_REPEATED) else text
+        kind = getattr(record, "once", text)
         if kind not in self._seen:
             self._seen.add(kind)
             _print_marked("Warning:", "yellow", text)
@@ -224,7 +225,10 @@ def _in_one_piece(
     left = width - 1 - (least + frame) * len(header)
     whole = set()
     for k in sorted(range(len(header)), key=lambda k: k != 0):
-        longest = max(map(cell_len, (header[k], *(row[k] for row in body))))
+        lines = [
+            line for cell in (header[k], *(row[k] for row in body)) for line in cell.split("\n")
+        ]
+        longest = max(map(cell_len, lines))
         more = max(longest - least, 0)
         if (k == 0 or numeric[k]) and more <= left:
             whole.add(k)

@@ -72,7 +72,7 @@ def precompute(
     if as_json:
         emit(_as_json(done))
     else:
-        _show(done)
+        _show(done, named=strategy is not None)
 
 
 def _as_json(done: Precomputed) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _as_json(done: Precomputed) -> dict[str, Any]:
     }
 
 
-def _show(done: Precomputed) -> None:
+def _show(done: Precomputed, *, named: bool) -> None:
     rows: list[tuple[object, ...]] = [
         (
             f"features, {kept.track} {kept.timeframe}",
@@ -128,4 +128,8 @@ def _show(done: Precomputed) -> None:
         )
     table(f"Of {done.bars:,} bars of the training range", ("what", "of", "rows", "size", ""), rows)
     say(f"Added {size(done.added_bytes)}; the store holds {size(done.store_bytes)}.")
-    say("`ares train` and `ares optimize` with the same options take them from there.")
+    say("`ares train` with the same options takes steps and features from there.")
+    if wanted:
+        say("`ares optimize` with the same strategy and options takes the columns.")
+    elif named:
+        say("This strategy has no slow columns: nothing was kept for `ares optimize`.")

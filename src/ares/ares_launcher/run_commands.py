@@ -8,7 +8,8 @@ import typer
 
 from ares.ares_launcher import options as opt
 from ares.ares_launcher.output import emit, fitting, guarded, number, percent, say, table
-from ares.ares_launcher.train_commands import RECOMMENDATIONS, show_metrics
+from ares.ares_launcher.strategy_commands import metric
+from ares.ares_launcher.train_commands import RECOMMENDATIONS, counted, show_metrics
 
 Run = Annotated[str, typer.Argument(help="Run id, the beginning of one, or last.")]
 _MADE = (
@@ -18,6 +19,10 @@ _MADE = (
 _COLUMNS = ("run", "kind", "strategy", "market", "found")
 _IMPORTANCE = ("run", "found", "market", "strategy", "kind")
 _NO_EDGE = "There was no evidence of edge when this model was validated."
+_UNBEATEN = {
+    "hold": "On the holdout it was not significantly better than what it had to beat.",
+    "reject": "It was REJECTED: on the holdout it was significantly worse than what it had to beat.",
+}
 Runs = Annotated[list[str], typer.Argument(help="Two runs or more.")]
 
 
@@ -96,6 +101,7 @@ def runs_show(
     if kind == "train":
         show_metrics(sections["metrics"])
         say(RECOMMENDATIONS[sections["recommendation"]])
+        say(counted())
         say(sections["verdict"])
     else:
         _show_single(sections)
@@ -108,14 +114,15 @@ def _show_single(sections: dict[str, Any]) -> None:
     strategy, params = sections["strategy"], _params_of(sections)
     if params:
         table(strategy, ("parameter", "value"), list(params.items()))
-    rows = [(k.replace("_", " "), number(v, 4)) for k, v in sections["metrics"].items()]
+    rows = [(k.replace("_", " "), metric(k, v)) for k, v in sections["metrics"].items()]
     where = "on all bars given"
     if sections.get("kind") == "optimize":
         counts = sections["counts"]
         where = "its winner in sample" if params else "no point had a score"
+        failed = f", {counts['raised']:,} failed" if counts.get("raised") else ""
         say(
             f"Objective {sections['objective']}; {counts['trials']:,} points, {counts['full']:,} in "
-            f"full, {counts['stopped']:,} stopped early."
+            f"full, {counts['stopped']:,} stopped early{failed}."
         )
     table(f"{strategy}, {where}", ("metric", "value"), rows)
 
@@ -139,41 +146,92 @@ def runs_compare(
     workspace = Workspace.locate(home)
     folders = [find_run(workspace, name) for name in runs]
     sections = [dict(read_manifest(folder, verify_files=False).sections) for folder in folders]
-    names = sorted({name for each in sections for name in each.get("metrics", {})})
     params = [_params_of(each) for each in sections]
-    differing = [
-        key for key in _MADE if any(s.get(key) != sections[0].get(key) for s in sections)
-    ] + (["params"] if any(p != params[0] for p in params) else [])
+    differing = [key for key in _MADE if _differ([s.get(key) for s in sections])]
+    moved = _moved(sections, params)
+    differing += ["params"] if moved else []
+    lacking = {
+        folder.name: [key for key in _MADE if key not in s and any(key in o for o in sections)]
+        for folder, s in zip(folders, sections, strict=True)
+    }
     if as_json:
         entries = [
             {
                 "run_id": f.name,
                 **{k: s.get(k) for k in ("metrics", "verdict", *differing)},
+                "measured": _measured(s),
+                "not_recorded": lacking[f.name],
                 "params": p,
             }
             for f, s, p in zip(folders, sections, params, strict=True)
         ]
         emit({"runs": entries, "differing": differing})
         return
+    _show_compared([folder.name for folder in folders], sections, differing, moved)
+    say(f"They differ in: {', '.join(differing) or 'nothing that shapes a result'}.")
+    for (name, keys), made in zip(lacking.items(), sections, strict=True):
+        if keys:
+            say(f"Not recorded in {name} ({made.get('kind', 'train')}): {', '.join(keys)}.")
+
+
+def _differ(values: list[Any]) -> bool:
+    """Whether what several runs record differs. What one does not record says nothing."""
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, dict) for value in known):
+        shared = set.intersection(*(set(value) for value in known)) if known else set()
+        return any(value[key] != known[0][key] for value in known for key in shared)
+    return any(value != known[0] for value in known)
+
+
+def _moved(
+    sections: list[dict[str, Any]], params: list[dict[str, Any]]
+) -> dict[str, tuple[object, ...]]:
+    """Parameters that differ, with their values in each run.
+
+    A search records those that it searched, and a backtest all: between runs of different kinds only
+    those that several record are compared.
+    """
+    same_kind = len({each.get("kind") for each in sections}) == 1
+    found = {}
+    for name in sorted({name for each in params for name in each}):
+        known = [each[name] for each in params if name in each]
+        partly = same_kind and len(known) < len(params)
+        if partly or any(value != known[0] for value in known):
+            found[name] = tuple(each.get(name, "-") for each in params)
+    return found
+
+
+def _measured(sections: dict[str, Any]) -> str:
+    """On which bars the metrics of a run were measured."""
+    kinds = {"train": "out of sample", "optimize": "in sample"}
+    return kinds.get(sections.get("kind", "train"), "all bars given")
+
+
+def _show_compared(
+    runs: list[str],
+    sections: list[dict[str, Any]],
+    differing: list[str],
+    moved: dict[str, tuple[object, ...]],
+) -> None:
+    names = sorted({name for each in sections for name in each.get("metrics", {})})
     rows = [
-        (name.replace("_", " "), *(number(s.get("metrics", {}).get(name), 4) for s in sections))
+        (name.replace("_", " "), *(metric(name, s.get("metrics", {}).get(name)) for s in sections))
         for name in names
     ]
-    heads = tuple(folder.name for folder in folders)
-    table("", ("metric", *heads), rows)
+    measured = [_measured(each) for each in sections]
+    table("", ("metric", *map("{}\n{}".format, runs, measured)), rows)
+    if len(set(measured)) > 1:
+        say(
+            "The columns were measured on different bars: numbers in sample are of the days on which"
+            " the winner was chosen, and look better than what comes."
+        )
     plain = ("kind", "strategy", "objective")
     apart: list[tuple[object, ...]] = [
         (key, *(s.get(key, "-") for s in sections)) for key in plain if key in differing
     ]
-    known = sorted({name for each in params for name in each})
-    apart += [
-        (name, *(p.get(name, "-") for p in params))
-        for name in known
-        if any(p.get(name) != params[0].get(name) for p in params)
-    ]
+    apart += [(name, *values) for name, values in moved.items()]
     if apart:
-        table("", ("differing", *heads), apart)
-    say(f"They differ in: {', '.join(differing) or 'nothing that shapes a result'}.")
+        table("", ("differing", *runs), apart)
 
 
 def runs_promote(
@@ -191,15 +249,23 @@ def runs_promote(
     workspace = Workspace.locate(home)
     folder = find_run(workspace, run, kind="train")
     model = load_model(folder)  # a champion that cannot be loaded is none
-    edge = bool(read_manifest(folder).sections["edge"])
+    sections = read_manifest(folder).sections
+    edge, found = bool(sections["edge"]), str(sections["recommendation"])
     market = f"{model.symbol} {model.exchange} {model.timeframe}"
-    History(workspace.history_db).promote(market, folder.name)
+    history = History(workspace.history_db)
+    before = history.champion(market)
+    history.promote(market, folder.name)
     if as_json:
-        emit({"champion": folder.name, "market": market, "edge": edge})
+        told = {"champion": folder.name, "market": market, "edge": edge}
+        emit({**told, "recommendation": found, "before": before})
         return
     say(f"{folder.name} is the champion of {market}.")
+    if found in _UNBEATEN:
+        say(_UNBEATEN[found])
     if not edge:
         say(_NO_EDGE)
+    if before not in {None, folder.name}:
+        say(f"The champion before was {before}; `ares runs promote {before}` brings it back.")
 
 
 def report(

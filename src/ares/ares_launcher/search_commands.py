@@ -98,7 +98,7 @@ def optimize(
     With --timerange on all of them.
 
     The direction is long unless `--param direction=...` or the configuration's search.direction says
-    otherwise. Interrupted, the same command goes on where it was.
+    otherwise. Interrupted, the same command goes on. Exit code 1: not one point has a score.
     """
     market = market_overrides(symbol, exchange, timeframe, timerange, data, columns, calendar)
     costs = {"costs.fee": fee, "costs.slippage": slippage, "search.fill": fill}
@@ -125,7 +125,8 @@ def optimize(
                 done = single_search.optimize(toolkit, bars, request, progress=progress)
         finally:
             toolkit.cleanup()
-    show_search(done, request, toolkit, as_json=as_json)
+    if not show_search(done, request, toolkit, as_json=as_json):
+        raise typer.Exit(1)
 
 
 def _tools(
@@ -164,7 +165,7 @@ def _settings(
             )
     options["search.objective"] = objective if objective in NAMES else None
     said = given | {key: value for key, value in options.items() if value is not None}
-    settings = settings_of(config, said)
+    settings = settings_of(config, options, set_)
     workers = settings.config.computational_optimization.parallelization
     if options[f"{_WORKERS}.scheduler"] is not None and workers.workers != "dask":
         raise ConfigError(

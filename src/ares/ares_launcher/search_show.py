@@ -22,6 +22,7 @@ _REASONS = {
     "TOO_FEW_TRADES": "had fewer than {least} trades (search.min_trades): widen the space with "
     "--param, use more data or shorter bars",
     "RUINED": "lost everything: trade a smaller size or set a stop, e.g. --param stop_loss=0.02",
+    "RAISED": "failed with an error",
     "NOT_FINITE": "gave no finite number: look for impossible prices or a ratio without a spread",
 }
 
@@ -100,11 +101,18 @@ def show_search(
     toolkit: EnhancedTrainingManagerOptimized,
     *,
     as_json: bool,
-) -> None:
-    """Print what a search found: one JSON object, or tables and sentences."""
+) -> bool:
+    """Print what a search found: one JSON object, or tables and sentences.
+
+    Returns:
+        Whether there is a winner. A search without one is a failure: a script has nothing to go on
+        with.
+    """
     if as_json:
         emit(_as_json(done))
-        return
+        return done.found.best is not None
+    from ares.search.failures import told
+
     if done.found.best is None:
         _say_no_score(done, request)
     else:
@@ -113,6 +121,8 @@ def show_search(
         _say_plateau(done)
     failed = done.found.counts["failed"]
     unscored = f" {failed:,} of them have no score." if failed else ""
+    if done.found.failures:
+        say(told(done.found.failures))
     say(
         f"{len(done.found.trials):,} points on {done.bars:,} bars, {done.span[0]} to {done.span[1]}: "
         f"{_origins(done)}; {done.rate:,.0f} per second.{unscored}"
@@ -123,26 +133,32 @@ def show_search(
     say(f"Report: {done.run_dir / 'report.html'}")
     say(f"Trials: {done.table('trials')}")
     _say_next(done)
+    return done.found.best is not None
 
 
 def _origins(done: SingleSearch) -> str:
     """Where the points came from, each counted once."""
     from ares.search.study import CACHED
 
+    raised = {number for one in done.found.failures for number in one.numbers}
     stage, source = done.found.trials["stage"], done.found.volatile["source"]
     before = stage.index < done.resumed
     cached = source.isin(CACHED) & ~before
-    fresh = ~(before | cached)
+    failed = stage.index.isin(raised) & ~before
+    fresh = ~(before | cached | failed)
     counts = {
         "run in full": (fresh & (stage == 0)).sum(),
         "stopped early": (fresh & (stage != 0)).sum(),
-        "from the cache": cached.sum(),
+        "from the cache": (cached & ~failed).sum(),
+        "failed": failed.sum(),
         "from before the interruption": before.sum(),
     }
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def _as_json(done: SingleSearch) -> dict[str, Any]:
+    from ares.pipeline.search_facts import of_failures
+
     found, facts = done.found, done.facts
     best = facts["best"] or {}
     return {
@@ -153,7 +169,7 @@ def _as_json(done: SingleSearch) -> dict[str, Any]:
             "standard_error": found.score.error if found.score else None,
             "metrics": best.get("metrics"),
         },
-        **{k: found.counts[k] for k in ("trials", "full", "stopped", "failed")},
+        **{k: found.counts[k] for k in ("trials", "full", "stopped", "raised", "failed")},
         "cached": done.cached,
         "resumed": done.resumed,
         "trials_per_second": round(done.rate, 2),
@@ -162,7 +178,8 @@ def _as_json(done: SingleSearch) -> dict[str, Any]:
         "objective": facts["objective"],
         "space": facts["space"],
         "outcomes": facts["outcomes"],
-        "first_error": done.raised,
+        "first_error": found.failures[0].reason.text if found.failures else None,
+        "failures": of_failures(found, whole=True),
         "buy_and_hold": facts.get("benchmark"),
         "overfitting": facts.get("overfitting"),
         "early_stopping": facts["stops"],
@@ -309,8 +326,6 @@ def _say_no_score(done: SingleSearch, request: SearchRequest) -> None:
     for name, count in done.facts["outcomes"].items():
         reason = _REASONS.get(name, name.lower().replace("_", " "))
         say(f"  {count:,} {reason.format(least=least)}.")
-    if done.raised is not None:
-        say(f"The first one without a number: {done.raised}.")
 
 
 def _say_next(done: SingleSearch) -> None:

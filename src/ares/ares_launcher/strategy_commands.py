@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ _SHARES = {
     "total_return", "cagr", "volatility", "max_drawdown", "win_rate", "exposure", "expectancy",
     "fees_paid",
 }  # fmt: skip
-_WHOLE = {"n_trades", "days_per_year"}
+_DIGITS = {"n_trades": 0, "days_per_year": 0, "score": 3, "p_value": 4}
 _UNNAMED = {"data.symbol": "unnamed", "data.exchange": "unnamed"}
 
 
@@ -142,7 +143,7 @@ def _show_backtest(
 ) -> None:
     market = " ".join(dict.fromkeys((bars.symbol, bars.exchange, bars.timeframe)))
     rows = [
-        (name.replace("_", " "), _shown(name, value), _shown(name, done.twice.metrics[name]))
+        (name.replace("_", " "), metric(name, value), metric(name, done.twice.metrics[name]))
         for name, value in done.result.metrics.items()
     ]
     table(
@@ -244,9 +245,10 @@ def settings_of(
     from ares.ares_launcher.config_commands import parse_set
     from ares.core.settings import Settings, load_settings
 
-    given = {key: value for key, value in overrides.items() if value is not None}
-    given = parse_set(set_) | given
-    settings = load_settings(config, overrides=given)
+    options = {key: value for key, value in overrides.items() if value is not None}
+    pairs = parse_set(set_)
+    given, typed = pairs | options, opt.spelled(options, pairs)
+    settings = load_settings(config, overrides=given, spelled=typed)
     data, origins = settings.config.data, settings.origins
     if data.data:
         from ares.market.streaming import seen_timeframe
@@ -255,7 +257,7 @@ def settings_of(
         if origins["data.timeframe"] == "default":
             seen["data.timeframe"] = seen_timeframe(data.data, columns=data.columns)
         if seen:
-            known = load_settings(config, overrides=given | seen)
+            known = load_settings(config, overrides=given | seen, spelled=typed)
             settings = Settings(known.config, origins | dict.fromkeys(seen, "files"))
     return settings
 
@@ -266,10 +268,13 @@ def load(toolkit: EnhancedTrainingManagerOptimized) -> Any:
     return toolkit.load_bars(data.symbol, data.exchange, data.timeframe)
 
 
-def _shown(name: str, value: float) -> str:
+def metric(name: str, value: float | None) -> str:
+    """A metric of any kind of run, in its unit."""
     if name in _SHARES:
         return percent(value)
-    return number(value, 0 if name in _WHOLE else 2)
+    if name == "dsr":  # cut: what is below the threshold never reads as at it
+        return number(math.floor(1000 * value) / 1000 if value is not None else None, 3)
+    return number(value, _DIGITS.get(name, 2))
 
 
 def say_costs(toolkit: EnhancedTrainingManagerOptimized, costs: Any) -> None:

@@ -35,6 +35,13 @@ RECOMMENDATIONS = {
 }
 
 
+def counted() -> str:
+    """What the candidates of a verdict are."""
+    from ares.validate.evidence import COUNTED
+
+    return COUNTED
+
+
 def show_metrics(found: Mapping[str, float | None]) -> None:
     """Print the out-of-sample metrics of a training run."""
     dsr = found.get("dsr")
@@ -200,5 +207,6 @@ def _show(result: Any) -> None:
         f" ({costs['source']})."
     )
     say(RECOMMENDATIONS[result.recommendation])
+    say(counted())
     say(result.verdict)
     say(f"Report: {result.run_dir / 'report.html'}")

@@ -289,9 +289,15 @@ def _parse(name: str, bound: Any) -> Parameter:
         )
     whole = all(isinstance(end, Integral) and not isinstance(end, bool) for end in bound[:2])
     low, high = (_as_float(name, end) for end in bound[:2])
-    if low > high or (log and low <= 0):
-        rule = "low must not exceed high" + (", and log needs low > 0" if log else "")
-        raise ParameterError(rule, value=bound, where=name)
+    if low > high:
+        raise ParameterError(
+            "low must not exceed high",
+            value=bound[:2],
+            where=name,
+            remedy=f"The lower bound comes first: {bound[1]}, {bound[0]}.",
+        )
+    if log and low <= 0:
+        raise ParameterError("log needs low > 0", value=bound, where=name)
     if whole:
         return Int(int(low), int(high), log=log, minimum=int(low), maximum=int(high))
     return Float(low, high, log=log, minimum=low, maximum=high)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,7 @@ def load_settings(
     *,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    spelled: Mapping[str, str] | None = None,
 ) -> Settings:
     """Merge all sources into one checked configuration.
 
@@ -44,6 +46,7 @@ def load_settings(
         source: A TOML or JSON file, a dict of sections, a `Config`, or nothing.
         overrides: Dotted keys of the command line, e.g. `{"search.trials": 64}`.
         environ: Environment; `ARES_SEARCH__TRIALS=64` sets `search.trials`. Default: the process's.
+        spelled: By key of `overrides`, what the user typed to give it: errors name that.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a value out of its range, a file
@@ -59,7 +62,7 @@ def load_settings(
     layers.append(("environment", _from_environment(os.environ if environ is None else environ)))
     layers.append(("command line", _nest(overrides or {})))
     for origin, tree in layers:
-        _check_keys(tree, Config, origin, "")
+        _check_keys(tree, Config, functools.partial(_place, origin, spelled or {}), "")
     merged: Tree = {}
     origins = {key: "default" for key, _ in _leaves(Config().model_dump())}
     if _mode_of(layers) == "quick":
@@ -67,7 +70,7 @@ def load_settings(
     for origin, tree in layers:
         _merge(merged, tree)
         origins.update({key: origin for key, _ in _leaves(tree) if key in origins})
-    return Settings(_validate(merged, origins), origins)
+    return Settings(_validate(merged, origins, spelled or {}), origins)
 
 
 def read_config_file(path: Path) -> Tree:
@@ -240,9 +243,20 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], origin: str, prefix: str) -> None:
+def _place(origin: str, spelled: Mapping[str, str], key: str) -> str:
+    """Where a key was given, and the key."""
+    if origin == "command line":
+        for known, typed in spelled.items():
+            if key == known or known.startswith(f"{key}.") or key.startswith(f"{known}."):
+                return typed
+    return f"{origin}: {key}"
+
+
+def _check_keys(
+    tree: Mapping[str, Any], model: type[BaseModel], place: Callable[[str], str], prefix: str
+) -> None:
     for key, value in tree.items():
-        where = f"{origin}: {prefix}{key}"
+        where = place(f"{prefix}{key}")
         field = model.model_fields.get(str(key))
         if any(word in str(key).lower() for word in _SECRET_WORDS):
             raise ConfigError(
@@ -264,7 +278,7 @@ def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], origin: str, pr
                     value=value,
                     remedy="Name one of its keys; `ares config show` lists them.",
                 )
-            _check_keys(value, inner, origin, f"{prefix}{key}.")
+            _check_keys(value, inner, place, f"{prefix}{key}.")
 
 
 def _without_secrets(value: object) -> object:
@@ -275,18 +289,26 @@ def _without_secrets(value: object) -> object:
     return f"{scheme}://..." if "@" in rest else re.sub(r"[?#].*", "?...", value, flags=re.DOTALL)
 
 
-def _validate(tree: Tree, origins: Mapping[str, str]) -> Config:
+def _validate(tree: Tree, origins: Mapping[str, str], spelled: Mapping[str, str]) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         known = next((k for k in origins if key == k or key.startswith(f"{k}.")), None)
-        place = f"{origins[known]}: {key}" if known else key
+        place = _place(origins[known], spelled, key) if known else key
         rule = first["msg"].removeprefix("Value error, ")
         raise ConfigError(
             rule[:1].lower() + rule[1:],
             where=place,
             value=_without_secrets(first["input"]),
-            remedy="`ares config schema` lists every key with its range.",
+            remedy=_nearest(first) + "`ares config schema` lists every key with its range.",
         ) from None
+
+
+def _nearest(fault: Any) -> str:
+    """A guess at what was meant, where a key takes a few words only."""
+    words = re.findall(r"'([^']+)'", str(fault.get("ctx", {}).get("expected", "")))
+    given = fault["input"].lower() if isinstance(fault["input"], str) else ""
+    near = difflib.get_close_matches(given, words, 1)
+    return f"Did you mean {near[0]}? " if near and fault["type"] == "literal_error" else ""

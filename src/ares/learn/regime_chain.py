@@ -87,15 +87,24 @@ def refuse_short(bars: Bars, config: RegimeConfig, chain: Chain, total: int, acc
     needed = ""
     if 0 < known < _MIN_BARS:  # two more, as each share is cut to whole bars
         needed = f" (about {_rounded_up(total * (_MIN_BARS + 2) / known):,} bars in all)"
-    _refuse_few(bars, coarse, known, f"{account}: {known} of {coarse.timeframe}. ", needed)
+    account = f"{account}: {known} of {coarse.timeframe}. "
+    _refuse_few(bars, coarse, known, f"{total:,} bars are too few", account, needed)
 
 
-def _refuse_few(bars: Bars, coarse: Bars, known: int, account: str = "", needed: str = "") -> None:
+def _refuse_few(
+    bars: Bars,
+    coarse: Bars,
+    known: int,
+    few: str = "too few bars",
+    account: str = "",
+    needed: str = "",
+) -> None:
     if known < _MIN_BARS:
         raise DataError(
-            f"the regime model needs {_MIN_BARS} bars of {coarse.timeframe} before the first chunk",
+            f"{few} to train on: the regime model needs {_MIN_BARS} bars of {coarse.timeframe} before"
+            " the first chunk",
             value=known,
-            where=f"{bars.symbol} {bars.exchange} {bars.timeframe}, {len(bars)} bars",
+            where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
             remedy=f"{account}Load more data{needed}, or set regimes.timeframe to a shorter one, and"
             " analyst.timeframe, too, where it is longer than that.",
         )

@@ -13,6 +13,7 @@ from ares.market.bars import check_bars
 from ares.market.calendars import parse_calendar
 from ares.market.files import cut, load_bars
 from ares.market.reading.csvfile import read_csv
+from ares.market.stored.catalogue import near_dataset
 from ares.market.stored.copies import load_files
 from ares.market.stored.datasets import finer_dataset, has_dataset, load_dataset, resample_hint
 from ares.market.timeframe import timeframe_ns
@@ -177,6 +178,8 @@ def _unknown(workspace: Workspace | None, symbol: str, exchange: str, timeframe:
         f" --exchange {exchange} --timeframe {timeframe} --data FILES; `ares load` fetches bars from"
         " an exchange."
     )
+    if workspace is not None:
+        remedy = near_dataset(workspace, symbol, exchange, timeframe, [SAMPLE]) + remedy
     finer = None if workspace is None else finer_dataset(workspace, symbol, exchange, timeframe)
     if finer is not None:
         remedy = f"{resample_hint(symbol, exchange, finer, timeframe)} Or give files with --data."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ares.core.errors import ConfigError
+from ares.core.errors import ConfigError, DataError
 from ares.learn.regime_chain import refuse_short, regime_timeframe
 from ares.learn.splits import forward_chain
 from ares.learn.track import Track, analyst_track, tactician_track
@@ -73,7 +73,15 @@ def refuse_few_bars(data: MarketData, recipe: Recipe, config: WalkForwardConfig)
     out = f"Of {total:,} bars the last {held:,} are held out (data.holdout)"
     shortest = windows(len(bars), config)[0].train_stop  # first: its error says how much is missing
     for stop in (shortest, len(bars)):
-        chain = forward_chain(stop, recipe.splits)
+        try:
+            chain = forward_chain(stop, recipe.splits)
+        except DataError as error:
+            raise DataError(
+                f"{total:,} bars are too few to train on: {error.rule}",
+                value=stop,
+                where=f"{bars.symbol} {bars.exchange} {bars.timeframe}",
+                remedy=f"{out}. {error.remedy}",
+            ) from error
         window = (
             f", the first window trains on {stop:,} of the other {len(bars):,} (walk_forward.first)"
             if stop < len(bars)
@@ -81,7 +89,7 @@ def refuse_few_bars(data: MarketData, recipe: Recipe, config: WalkForwardConfig)
         )
         account = (
             f"{out}{window}, and {chain.borders[0]:,} of these {stop:,} come before the first chunk"
-            " (splits.first)"
+            " (splits.first), the first part that is predicted"
         )
         refuse_short(bars[:stop], recipe.regimes, chain, total, account)
 

@@ -22,6 +22,7 @@ from ares.pipeline.runlog import RunLog
 from ares.pipeline.summaries import iso, plain
 from ares.pipeline.values import Tools
 from ares.report.page import render_run
+from ares.search.progressive import OFF
 from ares.search.workers.pools import SharedPool
 from ares.store.history import History
 from ares.store.locks import FileLock
@@ -154,7 +155,8 @@ class Session:
         """Record a fallback once, visibly."""
         if fallback not in self.fallbacks:
             self.fallbacks.append(fallback)
-            _log.warning("%s", fallback)
+            kind = OFF if fallback.startswith(OFF) else fallback  # as the search itself said it
+            _log.warning("%s", fallback, extra={"once": kind})
 
     def config_toml(self, settings: Settings) -> str:
         """The configuration as far as it shapes results."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ares.market.bars import Bars
     from ares.search.blocks import BlockResults
     from ares.search.result import SearchResult
+
+_MOST_FAILURES: Final = 10
 
 
 def of_space(space: ParameterSpace) -> dict[str, Any]:
@@ -195,10 +197,36 @@ def of_importance(trials: pd.DataFrame, space: ParameterSpace) -> dict[str, Any]
     return None if found is None else dict(plain(found))
 
 
-def of_outcomes(trials: pd.DataFrame) -> dict[str, int]:
-    """How many of the points that were run in full ended how, the most frequent first."""
-    counts = trials.loc[trials["stage"] == 0, "outcome"].value_counts(sort=True)
+def of_outcomes(found: SearchResult) -> dict[str, int]:
+    """How many of the points that were not stopped ended how, the most frequent first.
+
+    Those whose run or objective raised are told from others without a finite number.
+    """
+    trials = found.trials
+    raised = trials["number"].isin([n for one in found.failures for n in one.numbers])
+    outcome = trials["outcome"].mask(raised, "RAISED")
+    counts = outcome[trials["stage"] == 0].value_counts(sort=True)
     return {str(name): int(count) for name, count in sorted(counts.items(), key=_by_count)}
+
+
+def of_failures(found: SearchResult, *, whole: bool) -> list[dict[str, Any]]:
+    """What points raised, the most frequent kind first.
+
+    Args:
+        found: A search.
+        whole: With the path of the user's file; else with its name alone, which is the same on
+            every machine.
+    """
+    return [
+        {
+            "type": one.reason.kind,
+            "where": one.reason.where if whole else one.reason.where.rpartition("/")[2],
+            "message": one.reason.said,
+            "count": len(one.numbers),
+            "params": plain(one.params),
+        }
+        for one in found.failures[:_MOST_FAILURES]
+    ]
 
 
 def _by_count(pair: tuple[Any, int]) -> tuple[int, str]:

@@ -18,11 +18,11 @@ from ares.core.settings import shaping_values, to_toml
 from ares.market.bars import split_holdout
 from ares.pipeline import search_facts as facts
 from ares.pipeline.saving import as_json, as_table
-from ares.pipeline.search_errors import first_error
 from ares.pipeline.search_footprint import admit_search
 from ares.pipeline.search_told import told_of
 from ares.pipeline.single import common_sections, publish
 from ares.pipeline.summaries import iso, plain
+from ares.search.failures import told
 from ares.search.objective import Objective
 from ares.search.strategy_identity import callable_identity
 from ares.search.study import request_digest, run_search
@@ -78,7 +78,6 @@ class SingleSearch:
         span: Their first and last day.
         held_back: Time range of the bars that were not looked at; None where there are none.
         next_command: What to run next; None without a winner.
-        raised: What the first point without numbers raised, where there is no winner.
         seconds: Time that the search took.
         cached: Points that the cache answered.
         resumed: Points of an interrupted run before.
@@ -92,7 +91,6 @@ class SingleSearch:
     span: tuple[str, str]
     held_back: str | None
     next_command: str | None
-    raised: str | None
     seconds: float
     cached: int
     resumed: int
@@ -123,7 +121,7 @@ def optimize(
 
     Raises:
         BusyError: another process runs the same search.
-        InputError: every point raised; the message has the first error.
+        InputError: no point has a number, and some raised; the message says what.
         MemoryBudgetError: it does not fit the memory budget.
         StoreError: the workspace cannot be written.
     """
@@ -140,7 +138,7 @@ def optimize(
     with ExitStack() as stack:
         stack.enter_context(toolkit.watched())
         ledger = None if digest is None else _ledger(stack, workspace.work(digest))
-        with told_of(progress, kept=ledger is not None) as told:
+        with told_of(progress, kept=ledger is not None) as progressed:
             try:
                 found = run_search(
                     evaluator,
@@ -149,21 +147,21 @@ def optimize(
                     seed=seed,
                     ledger=ledger,
                     patience=patience,
-                    progress=told,
+                    progress=progressed,
                 )
             except ReplayError:  # its scores are wrong: a second start must not use them
                 _forget(ledger)
                 raise
-        told.stop()
+        progressed.stop()
         if fewer is not None:
             found = dataclasses.replace(found, fallbacks=(fewer, *found.fallbacks))
         try:
-            raised = _why_nothing(toolkit, training, request, found)
+            _check_numbers(found)
         except InputError:
             _forget(ledger)
             raise
         held_back = None if request.whole else _held_back(bars, len(training), config)
-        done = _done(toolkit, training, request, found, told, held_back, raised)
+        done = _done(toolkit, training, request, found, progressed, held_back)
         done = dataclasses.replace(done, run_dir=_publish(toolkit, training, request, done))
         _forget(ledger)
     return done
@@ -186,9 +184,8 @@ def _done(
     bars: Bars,
     request: SearchRequest,
     found: SearchResult,
-    told: Told,
+    progressed: Told,
     held_back: str | None,
-    raised: str | None,
 ) -> SingleSearch:
     sources = Counter(found.volatile["source"])
     return SingleSearch(
@@ -198,10 +195,9 @@ def _done(
         span=(iso(bars.timestamp[0])[:10], iso(bars.timestamp[-1])[:10]),
         held_back=held_back,
         next_command=None if found.best is None else request.next_command(found.best, held_back),
-        raised=raised,
-        seconds=told.seconds,
+        seconds=progressed.seconds,
         cached=sources["memory"] + sources["store"],
-        resumed=told.resumed,
+        resumed=progressed.resumed,
         memory=toolkit.memory_manager.profile_memory_usage(),
         run_dir=toolkit.workspace.runs,
     )
@@ -240,7 +236,8 @@ def _facts(
             "error": plain(found.score.error),
         },
         "counts": dict(found.counts),
-        "outcomes": facts.of_outcomes(found.trials),
+        "outcomes": facts.of_outcomes(found),
+        "failures": facts.of_failures(found, whole=False),
         "stops": facts.of_stops(found, on=toolkit.early_stopping),
         "importance": facts.of_importance(found.trials, request.space),
         "plateau": plain(found.plateau),
@@ -349,27 +346,19 @@ def _held_back(bars: Bars, start: int, config: Config) -> str:
     return f"{seconds}-{end}"
 
 
-def _why_nothing(
-    toolkit: Any, bars: Bars, request: SearchRequest, found: SearchResult
-) -> str | None:
-    """What the first point without numbers raised, where there is no winner.
+def _check_numbers(found: SearchResult) -> None:
+    """Refuse to publish a search in which no run gave numbers.
 
     Raises:
-        InputError: the same, where no point ended otherwise.
+        InputError: so it is, and something raised: with the most frequent reason.
     """
-    if found.best is not None:
-        return None
-    statistic = request.objective.statistic
-    error = first_error(toolkit, bars, request.strategy, statistic, found)
-    if error is None:
-        return None
-    if set(found.trials["outcome"]) == {"NOT_FINITE"}:
+    if found.failures and set(found.trials["outcome"]) == {"NOT_FINITE"}:
         raise InputError(
-            f"none of the {len(found.trials)} points has a score; at the first, {error.rule}",
-            value=error.value,
-            where=error.where,
-        ) from error
-    return str(error)
+            f"none of the {len(found.trials):,} points has a score: {told(found.failures)}".rstrip(
+                "."
+            ),
+            remedy="Mend that code, then run the same command again.",
+        )
 
 
 def request_of(

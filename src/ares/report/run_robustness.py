@@ -21,6 +21,7 @@ from ares.report.tables import (
     table,
 )
 from ares.report.text import DASH, Html, cut, join, num, number_of, p_value, pct, plural, tag, whole
+from ares.validate.evidence import COUNTED
 
 if TYPE_CHECKING:
     from ares.report.run_data import RunData
@@ -143,7 +144,7 @@ def _of_evidence(evidence: Any) -> tuple[tuple[str, str, str], ...]:
     chance = "zero" if candidates == 1 else f"what luck gives to the best of {whole(candidates)}"
     luck = (
         f"Probability that the true Sharpe ratio is above {chance}; 0.95 and more counts as "
-        f"evidence. {plural(candidates, 'candidate')} validated."
+        f"evidence. {plural(candidates, 'candidate')} validated. {COUNTED}"
     )
     lead = (
         "How often resampled days would show such a lead over buy and hold at the same exposure if "

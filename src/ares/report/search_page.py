@@ -50,6 +50,7 @@ _OUTCOMES: Final = {
     "TOO_FEW_TRADES": "too few trades",
     "RUINED": "lost everything",
     "NOT_FINITE": "no finite number",
+    "RAISED": "failed with an error",
 }
 
 
@@ -144,9 +145,26 @@ def _nobody(found: SearchData) -> Card:
     body = (
         tag("p", "No point had a score. This is how they ended:", class_="sentence"),
         table(("Outcome", "Points"), lines),
+        _failures(found),
         facts(_rules(found)),
     )
     return Card("winner", "No winner", "Winner", join(body), kind="banner")
+
+
+def _failures(found: SearchData) -> Html:
+    """What points raised, with the first point of each kind."""
+    body = [
+        (
+            join((tag("b", one.get("type") or DASH), f": {one.get('message')}")),
+            str(one.get("where") or DASH),
+            ", ".join(f"{k} = {plain(v)}" for k, v in (dig(one, "params") or {}).items()),
+            whole(one.get("count")),
+        )
+        for one in found.facts.get("failures") or ()
+    ]
+    if not body:
+        return join(())
+    return part("What failed", table(("Error", "Where", "First at", "Points"), body, words=3))
 
 
 def _rules(found: SearchData) -> list[tuple[str, object]]:
@@ -281,13 +299,16 @@ def _trials(found: SearchData) -> Card:
     lead = (
         f"The first {whole(found.facts.get('initial'))} are spread evenly (Sobol); the others are "
         f"asked where the scores were good. {plural(counts.get('full'), 'point')} ran in full, "
-        f"{whole(counts.get('stopped'))} were stopped early."
+        f"{whole(counts.get('stopped'))} were stopped early"
+        + (f", {whole(counts.get('raised'))} failed." if counts.get("raised") else ".")
     )
     body = [part("Score by point, and the best so far", plots.figure(by_number(found.trials)))]
     if number_of(counts.get("stopped")):
         body.append(note("Hollow points were stopped early and show what they had reached."))
     if words:
         body.append(note(f"Without a score: {'; '.join(words)}."))
+    if found.best:
+        body.append(_failures(found))
     return Card("search", "All points", "Points", join(body), lead)
 
 

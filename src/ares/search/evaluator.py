@@ -23,6 +23,7 @@ from ares.search.blocks import (
     flat_borders,
     table_of_runs,
 )
+from ares.search.failures import Reason
 from ares.search.objective import Objective, Score
 from ares.search.strategy_identity import strategy_identity
 
@@ -204,7 +205,9 @@ class EngineEvaluator:
     def evaluate(
         self, points: Sequence[Point], blocks: Sequence[int] | None = None, *, of: int | None = None
     ) -> list[Score]:
-        """As `Evaluator.evaluate`. A point whose run raises is NOT_FINITE, with one warning.
+        """As `Evaluator.evaluate`. A point whose run raises is NOT_FINITE, with its reason.
+
+        The first one is a warning, too.
 
         Raises:
             ParameterError: a parameter outside its domain.
@@ -212,14 +215,17 @@ class EngineEvaluator:
         problem = self._problem
         wanted = [problem.normalise(point) for point in points]
         if blocks is None:
-            table = self._table(wanted, [(problem.start, problem.stop)], problem.n_blocks)
+            table, why = self._table(wanted, [(problem.start, problem.stop)], problem.n_blocks)
         elif not len(blocks):
             raise InputError("flat-start results need at least one block", where="blocks")
         else:
             borders = problem.flat_borders(of)
             pairs = [(int(borders[b]), int(borders[b + 1])) for b in blocks]
-            table = self._table(wanted, pairs, 1)
-        return problem.scores(table, flat=blocks is not None)
+            table, why = self._table(wanted, pairs, 1)
+        scores = problem.scores(table, flat=blocks is not None)
+        for place, reason in why.items():
+            scores[place] = dataclasses.replace(scores[place], reason=reason)
+        return scores
 
     def daily_returns(self, points: Sequence[Point]) -> Float64Array:
         """Daily net returns of the continuous runs, shape (points, days); NaN where one failed."""
@@ -227,27 +233,32 @@ class EngineEvaluator:
         wanted = [problem.normalise(point) for point in points]
         rows = np.full((len(wanted), len(self._prepare()[1].day_ends[0])), np.nan)
         for places, runs in self._runs(wanted, [(problem.start, problem.stop)]):
-            if runs is not None:
+            if not isinstance(runs, Reason):
                 rows[places] = daily_returns(runs[0].equity)
         return rows
 
     def _table(
         self, points: list[dict[str, Any]], ranges: list[tuple[int, int]], pieces: int
-    ) -> BlockTable:
-        """Block results of all points: the ranges in order, each cut into `pieces`."""
-        parts = []
+    ) -> tuple[BlockTable, dict[int, Reason]]:
+        """Block results of all points: the ranges in order, each cut into `pieces`.
+
+        And why those that failed did, by their place.
+        """
+        parts, why = [], {}
         for places, runs in self._runs(points, ranges):
-            if runs is None:
+            if isinstance(runs, Reason):
+                why[places.start] = runs
                 parts.append(self._without_numbers(len(points[places]), ranges, pieces))
             else:
                 parts.append(BlockTable.beside([cut(run, pieces) for run in runs]))
         if len(parts) == 1:
-            return parts[0]
-        return BlockTable(
+            return parts[0], why
+        table = BlockTable(
             parts[0].n,
             np.concatenate([part.measures for part in parts]),
             np.concatenate([part.trades for part in parts]),
         )
+        return table, why
 
     def _without_numbers(
         self, points: int, ranges: list[tuple[int, int]], pieces: int
@@ -267,8 +278,8 @@ class EngineEvaluator:
 
     def _runs(
         self, points: list[dict[str, Any]], ranges: list[tuple[int, int]]
-    ) -> list[tuple[slice, list[BatchMarks] | None]]:
-        """The points as parts that ran in one call; None for a point whose run failed alone."""
+    ) -> list[tuple[slice, list[BatchMarks] | Reason]]:
+        """The points as parts that ran in one call; the reason of a point that failed alone."""
         run = functools.partial(self._checked_run, self._arenas(ranges), self._prepare()[0])
         try:
             return [(slice(0, len(points)), run(points))]
@@ -288,14 +299,14 @@ class EngineEvaluator:
 
     def _alone(
         self, run: Callable[..., list[BatchMarks]], point: dict[str, Any]
-    ) -> list[BatchMarks] | None:
+    ) -> list[BatchMarks] | Reason:
         try:
             return run([point])
         except Exception as error:  # noqa: BLE001  # the point fails alone, as a value
             level = logging.DEBUG if self._warned else logging.WARNING
             self._warned = True
             _log.log(level, "a point has no score because its run failed: %s (%r)", error, point)
-            return None
+            return Reason.of(error, "the strategy")
 
     def _prepare(self) -> tuple[Any, Arena]:
         """What does not depend on the parameters, made once."""

@@ -8,6 +8,7 @@ memory.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import sqlite3
@@ -22,6 +23,7 @@ from ares.core.errors import ArtifactError, StoreError
 from ares.core.interrupts import check_interrupted
 from ares.search.blocks import BlockResults
 from ares.search.database import connect
+from ares.search.failures import Reason
 from ares.search.objective import Score
 from ares.search.points import point_bytes, point_of
 from ares.store.faults import durability_point
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ares.search")
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
@@ -41,10 +43,10 @@ CREATE TABLE IF NOT EXISTS trials (
     number INTEGER PRIMARY KEY, params BLOB NOT NULL,
     value REAL, error REAL, stage INTEGER, revealed REAL, audit REAL,
     outcome TEXT NOT NULL, days INTEGER NOT NULL, n_trades INTEGER NOT NULL,
-    content TEXT NOT NULL, source TEXT NOT NULL, seconds REAL NOT NULL, blocks BLOB NOT NULL);
+    reason TEXT, content TEXT NOT NULL, source TEXT NOT NULL, seconds REAL NOT NULL, blocks BLOB NOT NULL);
 """
 _FACTS: Final = (
-    "number, params, value, error, stage, revealed, audit, outcome, days, n_trades, content"
+    "number, params, value, error, stage, revealed, audit, outcome, days, n_trades, reason, content"
 )
 _VOLATILE: Final = "source, seconds"
 _COLUMNS: Final = f"{_FACTS}, {_VOLATILE}, blocks"
@@ -301,6 +303,7 @@ def _row(trial: Trial) -> tuple[Any, ...]:
         score.outcome.name,
         sum(score.blocks.n.tolist()),
         sum(score.blocks.trades.tolist()),
+        None if score.reason is None else json.dumps(score.reason),
         _content(body),
         score.source,
         trial.seconds,
@@ -309,7 +312,7 @@ def _row(trial: Trial) -> tuple[Any, ...]:
 
 
 def _trial(row: tuple[Any, ...], generation: int, phase: str) -> Trial:
-    number, params, value, error, stage, revealed, audit, outcome, *_, blocks = row
+    number, params, value, error, stage, revealed, audit, outcome, _, _, reason, *_, blocks = row
     score = Score(
         value=value,
         outcome=Outcome[outcome],
@@ -319,6 +322,7 @@ def _trial(row: tuple[Any, ...], generation: int, phase: str) -> Trial:
         revealed=math.nan if revealed is None else revealed,
         audit=audit,
         source="ledger",
+        reason=None if reason is None else Reason(*json.loads(reason)),
     )
     return Trial(number, generation, phase, point_of(params), score, packed=params)
 
@@ -338,10 +342,10 @@ def _digest(rows: Sequence[tuple[Any, ...]]) -> bytes:
 
 
 def _facts(row: tuple[Any, ...]) -> bytes:
-    number, params, *numbers, outcome, days, n_trades, content = row[:_N_FACTS]
+    number, params, *numbers, outcome, days, n_trades, reason, content = row[:_N_FACTS]
     words = [math.nan if value is None else value for value in numbers]  # SQLite has no NaN
     fixed = _NUMBERS.pack(len(params), number, *words, days, n_trades)
-    return b"".join((fixed, params, outcome.encode(), content.encode()))
+    return b"".join((fixed, params, outcome.encode(), (reason or "").encode(), content.encode()))
 
 
 def _intact(rows: Sequence[tuple[Any, ...]], digest: bytes) -> bool:

@@ -15,6 +15,7 @@ from ares.core.errors import ConfigError
 from ares.kernels import pooled
 from ares.kernels.blocks import MEASURES
 from ares.search.blocks import BlockTable
+from ares.search.failures import Reason, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ class Score:
         revealed: What the stopped point was ranked by: the statistic of its revealed blocks.
         audit: Full value of a stopped point that was run to the end to measure false stops.
         source: Where the answer came from; volatile, no part of equality.
+        reason: Why there is no value, where the run or the objective raised; no part of equality.
     """
 
     value: float
@@ -55,6 +57,7 @@ class Score:
     revealed: float = math.nan
     audit: float | None = None
     source: str = field(default="engine", compare=False)
+    reason: Reason | None = field(default=None, compare=False)
 
     @property
     def full(self) -> bool:
@@ -126,7 +129,8 @@ class Objective:
         """
         outcomes = self._outcomes(table, flat=flat)
         good = [outcome is Outcome.OK for outcome in outcomes]
-        numbers = self._pooled(table, days_per_year, good, 0.0 if flat else self.penalty)
+        raised: dict[int, Reason] = {}
+        numbers = self._pooled(table, days_per_year, good, 0.0 if flat else self.penalty, raised)
         return [
             Score(value, outcome, blocks, error, source=source)
             if outcome is Outcome.OK and math.isfinite(value)
@@ -135,9 +139,10 @@ class Objective:
                 Outcome.NOT_FINITE if outcome is Outcome.OK else outcome,
                 blocks,
                 source=source,
+                reason=raised.get(row),
             )
-            for (value, error), outcome, blocks in zip(
-                numbers.tolist(), outcomes, table.results(), strict=True
+            for row, ((value, error), outcome, blocks) in enumerate(
+                zip(numbers.tolist(), outcomes, table.results(), strict=True)
             )
         ]
 
@@ -153,14 +158,22 @@ class Objective:
         return [kinds[kind] for kind in chosen.tolist()]
 
     def _pooled(
-        self, table: BlockTable, days_per_year: float, good: Sequence[bool], penalty: float
+        self,
+        table: BlockTable,
+        days_per_year: float,
+        good: Sequence[bool],
+        penalty: float,
+        raised: dict[int, Reason],
     ) -> Float64Array:
-        """Value and standard error of each run that is good, shape (runs, 2)."""
+        """Value and standard error of each run that is good, shape (runs, 2).
+
+        What a user's function raises goes into `raised`, by row.
+        """
         out = np.full((len(table), 2), math.nan)
         if callable(self.statistic):
             for row, (fine, blocks) in enumerate(zip(good, table.results(), strict=True)):
                 if fine:
-                    out[row, 0] = self._called(blocks, days_per_year)
+                    out[row, 0] = self._called(blocks, days_per_year, row, raised)
             return out
         with np.errstate(all="ignore"):  # what is undefined is NaN
             pooled.pool(
@@ -168,12 +181,17 @@ class Objective:
             )
         return out
 
-    def _called(self, blocks: BlockResults, days_per_year: float) -> float:
+    def _called(
+        self, blocks: BlockResults, days_per_year: float, row: int, raised: dict[int, Reason]
+    ) -> float:
         assert callable(self.statistic)  # noqa: S101  # for the type checker
         try:
             return float(self.statistic(blocks, days_per_year))
         except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-            _log.warning("the objective %s raised %r: the point has no score", self.name, error)
+            said = "the objective %s raised %r: the point has no score"
+            _log.warning(said, self.name, error, extra={"once": f"{said} {self.name}"})
+            where = place_of(self.statistic, error)
+            raised[row] = Reason.of(error, "the objective", where)
             return math.nan
 
 

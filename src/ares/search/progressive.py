@@ -46,7 +46,9 @@ Stages: TypeAlias = "Sequence[tuple[float, float]]"
 STAGES: Final = ((0.1, 0.3), (0.3, 0.5), (1.0, 1.0))
 _AUDITED: Final = 0.05
 OFF: Final = "early stopping is off"
-"""Begins the note of a search in which nothing is stopped; the reason follows."""
+"""Begins the note of a search in which nothing is stopped; the reason follows.
+
+Every search of a training may say so, with other numbers: its log record has this as `once`."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ class ProgressiveEvaluator:
         self._account.calibrated(self._calibration, self.problem)
         off = self._why_off()
         if off is not None:
-            _log.warning(off)
+            _log.warning(off, extra={"once": OFF})
 
     def _why_off(self) -> str | None:
         """A sentence where nothing is stopped though generations were evaluated."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ares.core.types import Float64Array
+    from ares.search.failures import Failure
     from ares.search.objective import Score
 
 
@@ -21,9 +22,10 @@ class Progress:
         trials: Points that were looked at, out of `budget`.
         budget: Points that will be looked at.
         best: Best value so far; -inf where there is none.
-        full: Points that were run in full; `failed` of them have no score.
+        full: Points that were run in full.
         stopped: Points that were stopped early.
-        failed: See `full`.
+        raised: Points whose run or objective raised: with the two before, all of them.
+        failed: Points without a score that were not stopped: all that raised, and others.
         cached: Points whose answer came from the cache.
         seconds: Time since the search began in this process.
         resumed: Whether this generation was read from the ledger.
@@ -35,6 +37,7 @@ class Progress:
     best: float
     full: int
     stopped: int
+    raised: int
     failed: int
     cached: int
     seconds: float
@@ -55,13 +58,14 @@ class SearchResult:
         initial_returns: Daily net returns of the Sobol points that have numbers, shape
             (points, days); they were all run in full and serve the overfitting statistics.
         initial_numbers: Trial numbers of these rows.
-        counts: trials, full, stopped, audited, failed, generations.
+        counts: trials, full, stopped, raised, audited, failed, generations, as in `Progress`.
         policies: What early stopping did; empty without it.
         fallbacks: Fallbacks taken.
         replayed: Whether the winner was proved by `simulate_reference`.
         plateau: `params`, `value` and neighbourhood `median` of the point with the best
             neighbourhood, `best_params`, `best_value` and `best_median` of the point with the best
             value, and which was `chosen`; None where no point has a value.
+        failures: What points raised, the most frequent kind first.
     """
 
     best: dict[str, Any] | None
@@ -76,3 +80,4 @@ class SearchResult:
     fallbacks: tuple[str, ...] = ()
     replayed: bool = False
     plateau: dict[str, Any] | None = None
+    failures: tuple[Failure, ...] = ()

@@ -18,6 +18,7 @@ from ares.core.identity import fingerprint
 from ares.core.interrupts import interruptible
 from ares.core.types import readonly
 from ares.search.evaluator import problem_of
+from ares.search.failures import Failures
 from ares.search.ledger import Ledger, Trial
 from ares.search.objective import BAD, Objective
 from ares.search.plateau import plateau_of
@@ -146,7 +147,9 @@ class _Study:
         self.space = space
         self.sampler = sampler_of(config, space, seed)
         self.best: Trial | None = None
-        self.counts = dict.fromkeys(("trials", "full", "stopped", "audited", "failed"), 0)
+        names = ("trials", "full", "stopped", "raised", "audited", "failed")
+        self.counts = dict.fromkeys(names, 0)
+        self.failures = Failures()
         self.cached = 0
         self.generations = 0
         self.fallbacks: list[str] = []
@@ -202,6 +205,7 @@ class _Study:
             fallbacks=(*self.fallbacks, *self.sampler.fallbacks, *stats.get("fallbacks", ())),
             replayed=replayed,
             plateau=plateau,
+            failures=self.failures.result(),
         )
 
     def _choice(
@@ -270,16 +274,20 @@ class _Study:
         self.sampler.tell([t.params for t in trials], [t.score for t in trials])
         self.generations += 1
         for trial in trials:
-            self._count(trial.score)
+            self._count(trial)
             value = trial.score.value
             better = self.best is None or value > self.best.score.value
             if trial.score.full and math.isfinite(value) and better:
                 self.best = trial
         self._count_patience()
 
-    def _count(self, score: Score) -> None:
+    def _count(self, trial: Trial) -> None:
+        score = trial.score
+        raised = score.full and score.reason is not None
+        if raised and score.reason is not None:
+            self.failures.add(trial.number, score.reason, trial.params)
         self.counts["trials"] += 1
-        self.counts["full" if score.full else "stopped"] += 1
+        self.counts["raised" if raised else "full" if score.full else "stopped"] += 1
         self.counts["audited"] += score.audit is not None
         self.counts["failed"] += score.full and not math.isfinite(score.value)
         self.cached += score.source in CACHED
@@ -287,7 +295,8 @@ class _Study:
     def _report(self, progress: Callable[[Progress], None] | None, *, resumed: bool) -> None:
         if progress is None:
             return
-        counts = {name: self.counts[name] for name in ("trials", "full", "stopped", "failed")}
+        names = ("trials", "full", "stopped", "raised", "failed")
+        counts = {name: self.counts[name] for name in names}
         progress(
             Progress(
                 generation=self.generations,

@@ -250,12 +250,31 @@ def find_run(workspace: Workspace, query: str, *, kind: str | None = None) -> Pa
                 remedy="Choose one of " + ", ".join(run.run_id for run in exact[-5:]) + ".",
             )
     newest = ", ".join(run.run_id for run in reversed(runs[-3:])) or "none yet"
+    if kind is not None:
+        _refuse_other_kind(list_runs(workspace), query, kind, newest)
     raise InputError(
         "no run of this workspace has this id" if kind is None else f"no {kind} run has this id",
         value=query,
         where=str(workspace.runs),
         remedy=f"Newest runs: {newest}.",
     )
+
+
+def _refuse_other_kind(runs: list[RunSummary], query: str, kind: str, newest: str) -> None:
+    """Say what a run is, where it is none of the kind that is needed."""
+    if query == "last":
+        raise InputError(
+            f"there is no run of `ares {kind}` in this workspace",
+            remedy=f"`ares {kind}` makes one.",
+        )
+    others = [run for run in runs if _QUERY.fullmatch(query) and run.run_id.startswith(query)]
+    if others:
+        made_by = " or ".join(sorted({f"`ares {run.sections['kind']}`" for run in others}))
+        raise InputError(
+            f"this command takes a run of `ares {kind}`, and this one is of {made_by}",
+            value=query,
+            remedy=f"Newest runs of `ares {kind}`: {newest}.",
+        )
 
 
 def _summary(path: Path) -> RunSummary:

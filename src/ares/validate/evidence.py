@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 MIN_DSR: Final = 0.95
 MAX_P: Final = 0.05
 MIN_TRADES: Final = 30
+COUNTED: Final = (
+    "A candidate is a configuration that was validated on these bars in this workspace; the points"
+    " searched inside the windows are none, as they were chosen without the bars out of sample."
+)
+"""What `n_validated` counts, for people."""
 
 
 @register(schema=1)

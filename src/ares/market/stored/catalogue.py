@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import logging
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ares.market.stored.partitions import MANIFEST, read_manifest
 from ares.market.timeframe import TIMEFRAMES, timeframe_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ares.store.workspace import Workspace
@@ -37,11 +39,46 @@ class DatasetInfo:
 def missing_dataset(workspace: Workspace, symbol: str, exchange: str, timeframe: str) -> DataError:
     """The error that says so, and which finer dataset could be resampled."""
     remedy = "`ares import` makes one from files; `ares data list` shows what is there."
+    remedy = near_dataset(workspace, symbol, exchange, timeframe) + remedy
     finer = finer_dataset(workspace, symbol, exchange, timeframe)
     if finer is not None:
         remedy = resample_hint(symbol, exchange, finer, timeframe)
     where = f"{symbol} {exchange} {timeframe}"
     return DataError("there is no such dataset", where=where, remedy=remedy)
+
+
+def near_dataset(
+    workspace: Workspace,
+    symbol: str,
+    exchange: str,
+    timeframe: str,
+    others: Sequence[tuple[str, str, str]] = (),
+) -> str:
+    """Ask whether the stored dataset with the likest name was meant; empty where none is like it.
+
+    The spelling of a symbol matters more than exchange and timeframe, its case and signs not at all.
+
+    Args:
+        workspace: Where to look.
+        symbol: As it was given.
+        exchange: As it was given.
+        timeframe: As it was given.
+        others: Markets that are known without a dataset.
+    """
+    known = [(d.symbol, d.exchange, d.timeframe) for d in list_datasets(workspace)] + list(others)
+    symbols = {_folded(each[0]) for each in known}
+    like = difflib.get_close_matches(_folded(symbol), sorted(symbols), 1, 0.75)
+    fitting = {" ".join(each).casefold(): each for each in known if _folded(each[0]) in like}
+    wanted = f"{symbol} {exchange} {timeframe}".casefold()
+    best = difflib.get_close_matches(wanted, sorted(fitting), 1, 0.0)
+    if not best:
+        return ""
+    options = zip(("--symbol", "--exchange", "--timeframe"), fitting[best[0]], strict=True)
+    return f"Did you mean {' '.join(f'{option} {name}' for option, name in options)}? "
+
+
+def _folded(symbol: str) -> str:
+    return "".join(c for c in symbol.casefold() if c.isalnum())
 
 
 def finer_dataset(workspace: Workspace, symbol: str, exchange: str, timeframe: str) -> str | None:

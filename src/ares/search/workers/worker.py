@@ -123,7 +123,10 @@ def _in_columns(value: Any) -> Any:
     if any(score.blocks.n is not n for score in value):
         return value
     table = BlockTable.of([score.blocks for score in value])
-    rest = [(s.value, s.outcome, s.error, s.stage, s.revealed, s.audit, s.source) for s in value]
+    rest = [
+        (s.value, s.outcome, s.error, s.stage, s.revealed, s.audit, s.source, s.reason)
+        for s in value
+    ]
     return _ScoreColumns(n, table.measures, table.trades, rest)
 
 
