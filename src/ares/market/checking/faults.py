@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_REPEATS: Final = 1 << 20
 """Rows that one time may have; they are judged together, so they cannot be split."""
+_REMEDY: Final = "Correct or remove the row"
 
 
 def impossible_rows(raw: RawBars) -> BoolArray:
@@ -34,27 +35,33 @@ def impossible_rows(raw: RawBars) -> BoolArray:
 
 def impossible_row_error(raw: RawBars, row: int) -> DataError:
     """Names file, row, column, rule, value and remedy of an impossible row."""
-    column, rule, value = _fault(raw, row)
+    column, rule, value, remedy = _fault(raw, row)
     return DataError(
         rule,
         value=value,
         where=raw.where(row, column),
-        remedy="Correct or remove the row; `ares data check` counts all rows of this kind.",
+        remedy=f"{remedy}; `ares data check` counts all rows of this kind.",
     )
 
 
 def describe_impossible_row(raw: RawBars, row: int) -> str:
     """The same in one line, for a report."""
-    column, rule, value = _fault(raw, row)
+    column, rule, value, _ = _fault(raw, row)
     return f"{raw.where(row, column, short=True)}: {rule}; got {value!r}"
 
 
-def _fault(raw: RawBars, row: int) -> tuple[str, str, object]:
-    """Column, rule and value of the first thing that is wrong with a row."""
+def _fault(raw: RawBars, row: int) -> tuple[str, str, object, str]:
+    """Column, rule, value and remedy of the first thing that is wrong with a row."""
     for problem in raw.problems:
         if problem.row == row:
             kind = "a time" if problem.column == "timestamp" else "a number"
-            return problem.column, f"{problem.column} must be {kind}", problem.text
+            rule = problem.rule or f"{problem.column} must be {kind}"
+            return problem.column, rule, problem.text, problem.remedy or _REMEDY
+    return *_fault_of_values(raw, row), _REMEDY
+
+
+def _fault_of_values(raw: RawBars, row: int) -> tuple[str, str, object]:
+    """The same, without remedy, of a row whose cells are numbers, a time or nothing."""
     if raw.timestamp[row] == NO_TIME:
         return "timestamp", "timestamp must be a time", None
     for name in (*PRICES, "volume"):
