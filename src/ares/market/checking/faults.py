@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -12,10 +12,13 @@ from ares.market.quality import time_text
 from ares.market.raw import NO_TIME, PRICES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ares.core.types import BoolArray, Int64Array
     from ares.market.raw import RawBars
+
+Place: TypeAlias = "Callable[[], tuple[str, str]]"
+"""Says where a cell stands, in short and in full."""
 
 MOST_REPEATS: Final = 1 << 20
 """Rows that one time may have; they are judged together, so they cannot be split."""
@@ -121,9 +124,10 @@ def describe_row(raw: RawBars, row: int) -> str:
     return f"{time_text(int(raw.timestamp[row]))} ({raw.where(row, short=True)})"
 
 
-def place_in_rows(raw: RawBars, row: int, column: str) -> tuple[str, str]:
-    """Where a cell stands, in short and in full."""
-    return raw.where(row, column, short=True), raw.where(row, column)
+def place_in_rows(raw: RawBars, row: int, column: str) -> Place:
+    """Where a cell stands, in short and in full; the rows need not be there any more when asked."""
+    where = raw.where(row, column, short=True), raw.where(row, column)
+    return lambda: where
 
 
 def stable_order(timestamp: Int64Array) -> Int64Array:
