@@ -74,6 +74,7 @@ def read_plain(
         DataError: A row has another number of columns than the first one.
     """
     times: list[int | float] = []
+    unreadable = np.nan if kind == "number" else NO_TIME
     values: dict[str, list[float]] = {name: [] for name in PRICES}
     numbers: list[int] = []
     problems: list[CellProblem] = []
@@ -90,7 +91,7 @@ def read_plain(
         numbers.append(row)
         stamp = cells[layout.position("timestamp")]
         time = parse_time(stamp, kind, date_format)
-        times.append(NO_TIME if time is None else time)
+        times.append(unreadable if time is None else time)
         if time is None and len(problems) < MAX_PROBLEMS:
             problems.append(time_problem(at, stamp, first))
         for name in PRICES:
@@ -100,8 +101,6 @@ def read_plain(
             if not readable and cell not in EMPTY and len(problems) < MAX_PROBLEMS:
                 problems.append(CellProblem(at, name, cell[:80]))
     stamps = np.array(times, dtype=np.float64 if kind == "number" else np.int64)
-    if kind == "number":
-        stamps[stamps == float(NO_TIME)] = np.nan
     return Table(
         timestamp=stamps if kind in {"integer", "number"} else stamps.view("datetime64[ns]"),
         numbers={name: np.array(column, dtype=np.float64) for name, column in values.items()},

@@ -102,6 +102,18 @@ def test_so_it_is_for_a_frame(tmp_path):
         Bars.from_frame(frame, **MARKET)
 
 
+@pytest.mark.parametrize("volume", ["1", "1\xff"])
+def test_a_number_that_could_stand_for_no_time_is_one_out_of_range(tmp_path, volume):
+    """Beside a cell that the quick reader leaves to the plain one, it was no time at all."""
+    path = tmp_path / "bars.csv"
+    cells = [FORMS[DECIMALS](START), str(-(2**63)), FORMS[DECIMALS](START + 120)]
+    lines = [f"{cell},10,11,9,10,{volume}" for cell in cells]
+    text = "\n".join(["timestamp,open,high,low,close,volume", *lines, ""])
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"row 3, .*(1678 and 2262|one unit)"):
+        read_raw(path)
+
+
 @given(
     st.sampled_from(sorted(FORMS)),
     st.one_of(
