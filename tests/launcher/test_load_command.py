@@ -306,7 +306,7 @@ def test_keys_come_in_pairs_and_from_one_place(tmp_path: Path) -> None:
 def test_keys_stay_here_where_the_address_is_a_mirror(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ares.market.exchange.ccxt_source import keys_for
+    from ares.market.exchange.ccxt_client import keys_for
     from ares.market.exchange.source import Market
 
     monkeypatch.setenv("ARES_BINANCE_API_KEY", CANARY)

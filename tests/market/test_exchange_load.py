@@ -158,7 +158,7 @@ def test_a_wrong_clock_of_the_exchange_stores_no_unfinished_bar(
 
 
 def test_every_exchange_can_be_asked_at_another_address() -> None:
-    from ares.market.exchange.ccxt_source import _exchange
+    from ares.market.exchange.ccxt_client import ccxt_exchange
 
     base, checked = "http://127.0.0.1:9/mirror", 0
 
@@ -169,7 +169,7 @@ def test_every_exchange_can_be_asked_at_another_address() -> None:
 
     for name in ccxt.exchanges:
         try:
-            api = _exchange(Market("BTC/USDT", name, "1h", base))
+            api = ccxt_exchange(Market("BTC/USDT", name, "1h", base))
         except ConfigError as error:
             assert "has bars of" in str(error) or "has no bars" in str(error)  # noqa: PT017
             continue

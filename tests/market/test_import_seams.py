@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,62 @@ def test_a_bad_print_at_the_start_of_an_append_takes_no_good_bar_away(tmp_path, 
     stored = load_dataset(workspace, *NAMES).quality
     assert (stored.rows, stored.bars, stored.bad_prints) == (1000, 999, 1)
     assert not import_files(workspace, tail, **MARKET).changed
+
+
+def places(quality):
+    """Time, file and row of the examples of bad prints."""
+    (found,) = (f for f in quality.findings if f.kind == "bad_prints")
+    parts = [re.match(r"(\S+) .*\((.*), row (\d+), column \w+\)$", e) for e in found.examples]
+    assert all(parts), found.examples
+    return [(p.group(1), p.group(2), int(p.group(3))) for p in parts]
+
+
+def prices_with(bad, count=400):
+    return [900.0 if n in bad else 100.0 for n in range(count)]
+
+
+def at(minute):
+    return f"{np.datetime64(YEAR_END + 60 * minute, 's')}Z"
+
+
+@pytest.mark.parametrize("choice", ["drop", "keep"])
+def test_every_bad_print_of_an_append_names_its_file_and_row(tmp_path, workspace, choice):
+    """Only the first one did; the others stood in "the files"."""
+    options = {"bad_prints": choice}
+    known = set(range(60, 120, 4))  # more than are shown: with "keep" each import meets them again
+    import_files(
+        workspace, price_file(tmp_path / "a.csv", prices_with(known)), options=options, **MARKET
+    )
+    files = [
+        price_file(tmp_path / "c.csv", prices_with({7, 300}), start=800),
+        price_file(tmp_path / "b.csv", prices_with({5, 6, 399}), start=400),
+    ]
+    result = import_files(workspace, files, options=options, **MARKET)
+    assert result.quality.bad_prints == 5
+    assert places(result.quality) == [
+        (at(405), "b.csv", 7), (at(406), "b.csv", 8), (at(799), "b.csv", 401),
+        (at(807), "c.csv", 9), (at(1100), "c.csv", 302),
+    ]  # fmt: skip
+    stored = load_dataset(workspace, *NAMES).quality
+    assert stored.bad_prints == len(known) + 5
+    again = import_files(
+        Workspace(tmp_path / "other"), [tmp_path / "a.csv", *files], options=options, **MARKET
+    )
+    assert again.quality.bad_prints == stored.bad_prints
+    whole = load_bars([tmp_path / "a.csv", *files], bad_prints=choice, **MARKET)
+    assert places(whole.quality) == places(again.quality)
+    assert load_dataset(workspace, *NAMES) == whole
+
+
+def test_an_append_that_refuses_bad_prints_names_the_first_in_whichever_file(tmp_path, workspace):
+    import_files(workspace, price_file(tmp_path / "a.csv", [100.0] * 400), **MARKET)
+    files = [
+        price_file(tmp_path / "b.csv", prices_with(set()), start=400),
+        price_file(tmp_path / "c.csv", prices_with({3, 9}), start=800),
+    ]
+    with pytest.raises(DataError, match="2 bars are not") as caught:
+        import_files(workspace, files, options={"bad_prints": "error"}, **MARKET)
+    assert caught.value.where.startswith(f"{tmp_path / 'c.csv'}, row 5, column ")
 
 
 @settings(max_examples=40)

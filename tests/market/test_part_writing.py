@@ -100,22 +100,39 @@ def test_an_expected_file_is_kept_if_it_holds_these_very_bars(rows, kind, data):
         assert read_part(Path(two), found[0], COLUMNS).keys() == set(COLUMNS)
 
 
-@pytest.mark.parametrize("limit", [1_000, 2_500_000, 4_000_000])
-def test_a_full_disk_is_one_clear_error_and_nothing_is_left(tmp_path, limit):
-    script = f"""
+def on_a_small_disk(folder, rows, script):
+    """What a program says that writes `rows` bars into `folder` under a limit that it sets itself."""
+    preamble = f"""
 import gc, resource, signal
 from pathlib import Path
 import numpy as np
 from ares.core.errors import StoreError
+from ares.market.checking.door import Times
 from ares.market.raw import COLUMNS
 from ares.market.stored.partwriting import PartWriter
+from ares.market.stored.scratch import TimesFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-rows = 400_000
+folder, rows = Path({str(folder)!r}), {rows}
 random = np.random.default_rng(0).random(rows)
 columns = dict(timestamp=60 * 10**9 * np.arange(rows), **dict.fromkeys(COLUMNS[1:], random))
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+
+def allow(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", preamble + script],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("limit", [1_000, 2_500_000, 4_000_000])
+def test_a_full_disk_is_one_clear_error_and_nothing_is_left(tmp_path, limit):
+    script = f"""
+allow({limit})
 try:
-    with PartWriter(Path({str(tmp_path)!r})) as writer:
+    with PartWriter(folder) as writer:
         for start in range(0, rows, 50_000):
             writer.add({{name: c[start : start + 50_000] for name, c in columns.items()}})
         writer.finish()
@@ -124,31 +141,14 @@ except StoreError as error:
 del writer
 gc.collect()
 """
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=False
-    )
-    assert "the disk must be writable; got 'File too large'" in done.stdout
-    assert (done.returncode, done.stderr) == (0, "")
+    told = on_a_small_disk(tmp_path, 400_000, script)
+    assert "the disk must be writable; got 'File too large'" in told
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("short", [1, 100, 4_000])
 def test_a_disk_that_is_full_at_the_last_bytes_is_the_same_error(tmp_path, short):
     script = f"""
-import resource, signal
-from pathlib import Path
-import numpy as np
-from ares.core.errors import StoreError
-from ares.market.raw import COLUMNS
-from ares.market.checking.door import Times
-from ares.market.stored.partwriting import PartWriter
-from ares.market.stored.scratch import TimesFile
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-rows = 100_000
-random = np.random.default_rng(0).random(rows)
-columns = dict(timestamp=60 * 10**9 * np.arange(rows), **dict.fromkeys(COLUMNS[1:], random))
-folder = Path({str(tmp_path)!r})
-
 def write():
     with PartWriter(folder) as writer:
         writer.add(columns)
@@ -166,7 +166,7 @@ def times():
 size = write()
 assert times() == 520
 for limit, work in ((size - {short}, write), (4_160 - {short}, times)):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    allow(limit)
     try:
         work()
     except StoreError:
@@ -174,7 +174,7 @@ for limit, work in ((size - {short}, write), (4_160 - {short}, times)):
     else:
         raise AssertionError("no error")
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    on_a_small_disk(tmp_path, 100_000, script)
 
 
 def test_years_wait_for_a_slow_disk(tmp_path, monkeypatch):

@@ -220,6 +220,12 @@ def _tell(market: Market, result: LoadResult) -> None:
             f"Asked for bars from {result.bare_from} on, but the exchange sent none before"
             f" {result.first}: it has no older ones, or gives out its newest only."
         )
+    if result.older:
+        longer, since = result.older
+        say(
+            f"There are older ones (bars of {longer} since {since}), but of {market.timeframe} this"
+            f" exchange gives out its newest only; `ares import` takes older ones from files."
+        )
     say(f"Kept in {result.path}")
     if result.gaps:
         say("Intervals in which nobody traded have no bar; `ares data repair` asks again for gaps.")

@@ -29,11 +29,16 @@ NO_TIME: Final = int(np.iinfo(np.int64).min)
 
 @dataclasses.dataclass(frozen=True)
 class CellProblem:
-    """A cell that could not be read: position of the row in `RawBars`, column, and its text."""
+    """A cell that could not be read: position of the row in `RawBars`, column, and its text.
+
+    `rule` and `remedy` say more than that it must be a number or a time; empty where there is no more.
+    """
 
     row: int
     column: str
     text: str
+    rule: str = ""
+    remedy: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,6 +142,11 @@ _UNIT_BORDERS: Final = (1e11, 1e14, 1e17)
 
 def _default_where(row: int) -> str:
     return f"row {row + 1}, column timestamp"
+
+
+def epoch_unit(number: float) -> str:
+    """The unit that a number since 1970 has by its magnitude: s, ms, us or ns."""
+    return _UNITS[int(np.searchsorted(_UNIT_BORDERS, abs(number), side="right"))]
 
 
 def normalise_timestamps(

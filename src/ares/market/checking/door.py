@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ares.core.types import Int64Array
+    from ares.market.checking.faults import Place
 
 log = logging.getLogger("ares.market")
 
 Adjusted = Literal["none", "split", "total"]
 BadPrints = Literal["drop", "keep", "error"]
-Place: TypeAlias = "Callable[[RawBars, int, str], tuple[str, str]]"
+PlaceOf: TypeAlias = "Callable[[RawBars, int, str], Place]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Door:
     """
 
     def __init__(
-        self, rules: DoorRules, files: Sequence[str], *, place: Place | None = None
+        self, rules: DoorRules, files: Sequence[str], *, place: PlaceOf | None = None
     ) -> None:
         self._rules = rules
         self._where = place or place_in_rows
@@ -153,7 +154,6 @@ class Door:
         self._of_file: dict[int, Distances] = {}
         self._clues = CalendarClues(rules.interval)
         self._prints = PrintJudge(rules.interval, rules.max_print)
-        self._prints_of_file = np.zeros(max(len(self._files), 1), dtype=np.int64)
         self._zero_volume, self._stale = Stretches(), Stretches()
         self._stale_opens = StaleOpens()
         self._decimals = DecimalStep()
@@ -171,9 +171,10 @@ class Door:
         """The most common distance of neighbouring times in ns; None where there is none."""
         return self._distances.common
 
-    def bad_prints_of(self, file: int) -> int:
-        """Bad prints so far among the rows of one of the files."""
-        return int(self._prints_of_file[file])
+    def bad_prints(self, file: int | None = None) -> list[Finding]:
+        """The bad prints so far, of all files or of one of them; nothing where there are none."""
+        kept = self._rules.bad_prints == "keep"
+        return self._prints.finding("kept" if kept else "dropped", file)
 
     def read(self, raw: RawBars) -> None:
         """Check the next rows in the order of the files.
@@ -200,10 +201,11 @@ class Door:
         rows = self._collapsed(piece, rows, kept)
         columns = _taken(piece, rows)
         if not self._rules.derived:
-            bad = self._prints.push(columns, lambda k, name: self._where(piece, int(rows[k]), name))
-            if len(bad):
-                own = 0 if piece.file_of_row is None else piece.file_of_row[rows[bad]]
-                np.add.at(self._prints_of_file, own, 1)
+            bad = self._prints.push(
+                columns,
+                lambda k, name: self._where(piece, int(rows[k]), name),
+                lambda k: 0 if piece.file_of_row is None else int(piece.file_of_row[rows[k]]),
+            )
             if len(bad) and self._rules.bad_prints != "keep":
                 rows = np.delete(rows, bad)
                 columns = {name: np.delete(column, bad) for name, column in columns.items()}
@@ -338,9 +340,7 @@ class Door:
     def _report(
         self, calendar: Calendar, others: Sequence[str], spacing: Spacing, moves: Tally
     ) -> QualityReport:
-        prints = self._prints.tally
         zero, stale = self._zero_volume, self._stale
-        kept = "kept" if self._rules.bad_prints == "keep" else "dropped"
         stale_action = (
             "at their close over a fifth of the last 250 bars opened at the previous close; kept:"
             " fills at the next open would be the signal's own close"
@@ -355,7 +355,7 @@ class Door:
             *self._overlapping.finding("overlapping", "kept"),
             *spacing.closure_findings(),
             *self._conflicts.finding("conflicts", "the last row won"),
-            *prints.finding("bad_prints", kept),
+            *self.bad_prints(),
             *zero.finding("zero_volume", f"kept; {zero.stretches} stretches", lengths=True),
             *stale.finding("stale_open", stale_action, lengths=False),
             *moves.finding("overnight_moves", move_action),
@@ -371,7 +371,7 @@ class Door:
             conflicts=self._conflicts.count,
             out_of_order=self._rows.disorder.count,
             impossible=self._rows.impossible.count,
-            bad_prints=prints.count,
+            bad_prints=self._prints.count,
             zero_volume=zero.bars,
             stale_open=stale.bars,
             overnight_moves=moves.count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -12,13 +12,17 @@ from ares.market.quality import time_text
 from ares.market.raw import NO_TIME, PRICES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ares.core.types import BoolArray, Int64Array
     from ares.market.raw import RawBars
 
+Place: TypeAlias = "Callable[[], tuple[str, str]]"
+"""Says where a cell stands, in short and in full."""
+
 MOST_REPEATS: Final = 1 << 20
 """Rows that one time may have; they are judged together, so they cannot be split."""
+_REMEDY: Final = "Correct or remove the row"
 
 
 def impossible_rows(raw: RawBars) -> BoolArray:
@@ -34,27 +38,33 @@ def impossible_rows(raw: RawBars) -> BoolArray:
 
 def impossible_row_error(raw: RawBars, row: int) -> DataError:
     """Names file, row, column, rule, value and remedy of an impossible row."""
-    column, rule, value = _fault(raw, row)
+    column, rule, value, remedy = _fault(raw, row)
     return DataError(
         rule,
         value=value,
         where=raw.where(row, column),
-        remedy="Correct or remove the row; `ares data check` counts all rows of this kind.",
+        remedy=f"{remedy}; `ares data check` counts all rows of this kind.",
     )
 
 
 def describe_impossible_row(raw: RawBars, row: int) -> str:
     """The same in one line, for a report."""
-    column, rule, value = _fault(raw, row)
+    column, rule, value, _ = _fault(raw, row)
     return f"{raw.where(row, column, short=True)}: {rule}; got {value!r}"
 
 
-def _fault(raw: RawBars, row: int) -> tuple[str, str, object]:
-    """Column, rule and value of the first thing that is wrong with a row."""
+def _fault(raw: RawBars, row: int) -> tuple[str, str, object, str]:
+    """Column, rule, value and remedy of the first thing that is wrong with a row."""
     for problem in raw.problems:
         if problem.row == row:
             kind = "a time" if problem.column == "timestamp" else "a number"
-            return problem.column, f"{problem.column} must be {kind}", problem.text
+            rule = problem.rule or f"{problem.column} must be {kind}"
+            return problem.column, rule, problem.text, problem.remedy or _REMEDY
+    return *_fault_of_values(raw, row), _REMEDY
+
+
+def _fault_of_values(raw: RawBars, row: int) -> tuple[str, str, object]:
+    """The same, without remedy, of a row whose cells are numbers, a time or nothing."""
     if raw.timestamp[row] == NO_TIME:
         return "timestamp", "timestamp must be a time", None
     for name in (*PRICES, "volume"):
@@ -114,9 +124,10 @@ def describe_row(raw: RawBars, row: int) -> str:
     return f"{time_text(int(raw.timestamp[row]))} ({raw.where(row, short=True)})"
 
 
-def place_in_rows(raw: RawBars, row: int, column: str) -> tuple[str, str]:
-    """Where a cell stands, in short and in full."""
-    return raw.where(row, column, short=True), raw.where(row, column)
+def place_in_rows(raw: RawBars, row: int, column: str) -> Place:
+    """Where a cell stands, in short and in full; the rows need not be there any more when asked."""
+    where = raw.where(row, column, short=True), raw.where(row, column)
+    return lambda: where
 
 
 def stable_order(timestamp: Int64Array) -> Int64Array:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import difflib
 import logging
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
 from ares.core.errors import ConfigError, DataError
-from ares.core.secrets import RedactedRecords, redact
-from ares.market.exchange.keys import find_keys
-from ares.market.exchange.retry import TransientError, http_time, retry_after
+from ares.core.secrets import redact
+from ares.market.exchange.ccxt_client import ccxt_exchange, keys_for
+from ares.market.exchange.retry import TransientError, http_time, retry_after, told_reset
 from ares.market.exchange.source import MS, SETTLE_MS, Page, as_rows
 from ares.market.timeframe import DAY, TIMEFRAMES, timeframe_ns
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ares.core.types import Float64Array
-    from ares.market.exchange.keys import Keys
     from ares.market.exchange.retry import Retry
     from ares.market.exchange.source import Market
 
@@ -40,7 +37,7 @@ _LONGEST: Final = 10_000
 _REPEATS: Final = 4
 _SHOWN: Final = 160
 _REFUSED: Final = frozenset({401, 403, 404, 405, 451})
-_LOOPBACK: Final = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)")
+_FORBIDDEN: Final = 403
 _DAY_MS: Final = DAY // MS
 # What ccxt raises where an answer is not what the exchange's documentation says.
 _MALFORMED: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError)
@@ -72,7 +69,7 @@ class CcxtSource:
         self._interval = timeframe_ns(market.timeframe) // MS
         self._answer = _Answer()
         keys = keys_for(market)
-        self._api = _exchange(market)
+        self._api = ccxt_exchange(market)
         self._api.session.hooks["response"].append(self._answered)
         self._ask(self._api.load_markets)  # with keys, some exchanges ask for private things here
         if keys is not None:
@@ -83,7 +80,7 @@ class CcxtSource:
         self._window = _WINDOW
         self._days: tuple[int, int, bool] | None = None
         self._limit = limit if isinstance(limit, int) and limit > 0 else None
-        self._whole = 0  # an answer of so many bars was not a part of what is there
+        self._whole = 0  # an answer of so many bars had all there was: one of fewer does, too
 
     def closed(self, wanted: int) -> int:
         """Unix ms before which bars have closed; the server's clock decides where it can be had.
@@ -107,18 +104,17 @@ class CcxtSource:
 
     def page(self, cursor: int, end: int) -> Page:
         """As `Source.page`."""
-        window = cursor + self._window * self._interval
         try:
             rows = self._ask(lambda: self._forward(cursor))
         except _RepeatedError:
-            if window < end:
+            if cursor + self._window * self._interval < end:
                 if self._is_over(cursor):
                     return Page(cursor, end, np.empty((0, 6)))
                 raise DataError(
                     "the exchange answers with bars from before the time that it was asked for",
                     value=_utc(cursor),
                     where=self._where,
-                    remedy="Try again later, or another --source.",
+                    remedy="Try again later, or another --timeframe or --source.",
                 ) from None
             rows = np.empty((0, 6))  # its newest bars once more: there is nothing after them
         self._window = max(self._window, len(rows))
@@ -127,20 +123,41 @@ class CcxtSource:
             return Page(cursor, end, rows[within])
         if len(rows):
             return Page(cursor, min(int(rows[-1, 0]) + self._interval, end), rows)
+        window = cursor + self._window * self._interval  # it may have shrunk meanwhile
         return Page(cursor, max(min(self._next_start(cursor, window), end), cursor + 1), rows)
 
     def _is_over(self, cursor: int) -> bool:
-        """Whether nobody has traded from `cursor` on: the newest minutes and the newest day say so.
+        """Whether nobody has traded from `cursor` on: the newest bars of two lengths say so.
 
-        Of an exchange that gives one answer to all questions, the days would be minutes.
+        The newest bar of the shorter length lies in that of the longer one. An exchange that gives
+        one answer to all questions says nothing.
         """
-        if self._interval >= _DAY_MS or "1d" not in self._api.timeframes:
+        other = "1d" if self._interval < _DAY_MS else self._below_a_day()
+        if other is None or other not in self._api.timeframes:
             return False
-        newest = self._ask(lambda: self._klines(self._market.timeframe, None))[-1:, 0]
-        day = self._ask(lambda: self._klines("1d", None))[-1:, 0]
-        return bool(
-            len(newest) and newest[0] < cursor and day.tolist() == [newest[0] // _DAY_MS * _DAY_MS]
-        )
+        own = self._ask(lambda: self._klines(self._market.timeframe, None))[:, 0]
+        others = self._ask(lambda: self._klines(other, None))[:, 0]
+        if not len(own) or not len(others) or own[-1] >= cursor or np.array_equal(own, others):
+            return False
+        fine, coarse = (own, others) if self._interval < _DAY_MS else (others, own)
+        length = max(self._interval, timeframe_ns(other) // MS)
+        return bool(coarse[-1] <= fine[-1] < coarse[-1] + length)
+
+    def _below_a_day(self) -> str | None:
+        """The longest timeframe of the exchange that is shorter than a day."""
+        known = [name for name in TIMEFRAMES if name in self._api.timeframes]
+        return max((n for n in known if timeframe_ns(n) < DAY), key=timeframe_ns, default=None)
+
+    def older(self, first: int) -> tuple[str, int] | None:
+        """As `Source.older`: the bars of another length begin long before the first one."""
+        longer = "1d" if self._interval < _DAY_MS else "1w"
+        length = timeframe_ns(longer) // MS
+        if length <= self._interval or longer not in self._api.timeframes:
+            return None
+        rows = self._ask(lambda: self._klines(longer, _EARLIEST))
+        if not len(rows) or rows[0, 0] + length > first:
+            return None
+        return longer, int(rows[0, 0])
 
     def _forward(self, cursor: int) -> Float64Array:
         """Bars from `cursor` on, told apart from an answer that repeats earlier ones."""
@@ -168,18 +185,20 @@ class CcxtSource:
     def _klines_from(self, timeframe: str, since: int) -> Float64Array:
         """Bars from `since` on, none left out before the last one.
 
-        Some exchanges answer with the newest bars of a window, and with fewer than ccxt believes:
-        what is older would look like a gap. So where bars begin late, those before are asked for.
+        Some exchanges answer with the newest bars of a window, and with fewer than ccxt believes, or
+        of a window that is one bar longer than their answers: what is older would look like a gap. So
+        where bars begin late, those before are asked for.
         """
         step = timeframe_ns(timeframe) // MS
         while True:
             rows = self._klines(timeframe, since)
             late = int(rows[0, 0] - since) // step if len(rows) else 0
             limit = _LONGEST if self._limit is None else self._limit
-            if 0 < late < limit and self._whole < len(rows) < limit:
+            apart = len(rows) > 0 and rows[-1, 0] > since + limit * step  # no part of a window
+            if 0 < late < limit and self._whole <= len(rows) and not apart:
                 before = self._klines(timeframe, since, late)
                 if len(before) and before[0, 0] < rows[0, 0]:
-                    self._limit = len(rows)
+                    self._limit = min(len(rows), limit - 1)
                     self._window = min(self._window, self._limit)
                     continue
             self._whole = max(self._whole, len(rows))
@@ -239,13 +258,16 @@ class CcxtSource:
             if 300 <= answer.status < 400:
                 raise self._redirected() from None
             if answer.status in _REFUSED or not _passes(error, answer.status):
+                banned = " Some refuse for half an hour after too many questions."
                 raise DataError(
                     f"the exchange refuses: {reason}",
                     where=self._where,
-                    remedy="Check --symbol, --timeframe and whether you may use this exchange.",
+                    remedy="Check --symbol, --timeframe and whether you may use this exchange."
+                    + (banned if answer.status == _FORBIDDEN else ""),
                 ) from None
-            date = answer.headers.get("date")
-            wait = retry_after(answer.headers.get("retry-after"), date)
+            wait = retry_after(answer.headers.get("retry-after"), answer.headers.get("date"))
+            if wait is None and isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
+                wait = told_reset(answer.headers)
             raise TransientError(reason, wait) from None
         except (TransientError, DataError, _RepeatedError):
             raise
@@ -273,51 +295,6 @@ class _RepeatedError(Exception):
     """An answer held bars, but only from before the time that was asked for."""
 
 
-def keys_for(market: Market) -> Keys | None:
-    """The keys of an exchange; none where its address is somebody else's.
-
-    Raises:
-        ConfigError: As `find_keys`.
-    """
-    keys = find_keys(market.exchange)
-    if keys is not None and market.base_url is not None and not _LOOPBACK.match(market.base_url):
-        _log.warning("API keys stay here: data.base_url is not the exchange's own address")
-        return None
-    return keys
-
-
-def _exchange(market: Market) -> Any:
-    """The ccxt object, quiet and without private calls."""
-    try:
-        import ccxt
-    except ImportError:
-        raise ConfigError(
-            "bars of exchanges need the package ccxt",
-            where="--source ccxt",
-            remedy="Install the extra `exchange`: pip install 'ares-trainer[exchange]'.",
-        ) from None
-    if market.exchange not in ccxt.exchanges:
-        near = difflib.get_close_matches(market.exchange.lower(), ccxt.exchanges, 1)
-        raise ConfigError(
-            "ccxt knows no such exchange",
-            value=market.exchange,
-            where="--exchange",
-            remedy=f"Did you mean {near[0]}?" if near else "Its ids are lower-case: binance.",
-        )
-    options = {"enableRateLimit": True, "timeout": int(1000 * market.timeout)}
-    api = getattr(ccxt, market.exchange)(options)
-    _check_klines(api, market)
-    api.has["fetchCurrencies"] = False  # a private call on some exchanges, and no use here
-    api.enableLastJsonResponse = True
-    api.session.trust_env = True  # proxies and certificates as this machine has them
-    api.session.max_redirects = 0  # keys must not travel to another server
-    if not any(isinstance(f, RedactedRecords) for f in api.logger.filters):
-        api.logger.addFilter(RedactedRecords())
-    if market.base_url is not None:
-        api.urls["api"] = _moved(api.urls["api"], market.base_url)
-    return api
-
-
 def _passes(error: Exception, status: int) -> bool:
     """Whether an error of ccxt may pass by itself."""
     import ccxt
@@ -327,35 +304,6 @@ def _passes(error: Exception, status: int) -> bool:
     return (
         isinstance(error, ccxt.OperationFailed) or isinstance(error.__cause__, cut) or status >= 500
     )
-
-
-def _check_klines(api: Any, market: Market) -> None:
-    if api.has.get("fetchOHLCV") is not True:
-        raise ConfigError(
-            "this exchange has no bars",
-            value=market.exchange,
-            where="--exchange",
-            remedy="Take another exchange, or import files: `ares import`.",
-        )
-    known = [name for name in TIMEFRAMES if name in (api.timeframes or {})]
-    if market.timeframe not in known:
-        raise ConfigError(
-            f"{market.exchange} has bars of {', '.join(known)}",
-            value=market.timeframe,
-            where="--timeframe",
-            remedy="Load a finer one and resample it.",
-        )
-
-
-def _moved(urls: Any, base: str) -> Any:
-    """Addresses at another server, their paths behind that server's."""
-    if isinstance(urls, dict):
-        return {name: _moved(inner, base) for name, inner in urls.items()}
-    if not isinstance(urls, str):
-        return urls
-    own, new = urlsplit(urls), urlsplit(base)
-    path = new.path.rstrip("/") + own.path
-    return urlunsplit((new.scheme, new.netloc, path, own.query, own.fragment))
 
 
 def _holds_rows(tree: object, depth: int = 0) -> bool:

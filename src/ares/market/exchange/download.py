@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ares.core.errors import ArtifactError, DataError
+from ares.core.errors import ArtifactError, DataError, OutageError
 from ares.market.exchange.holes import APART, absent_bars, holes, joined
 from ares.market.exchange.opening import open_source
 from ares.market.exchange.retry import Retry
@@ -83,6 +83,8 @@ class LoadResult:
         absent: Bars of it that the calendar expects and the exchange did not send.
         quality: Report of the import on the bars that were new to the dataset; None without any.
         bare_from: The start that was asked for, where the dataset begins later; None elsewhere.
+        older: A longer timeframe and the time from which on the exchange has its bars, where that
+            shows that it did not send its oldest bars though all were asked for; None elsewhere.
     """
 
     source: str
@@ -102,6 +104,7 @@ class LoadResult:
     absent: int = 0
     quality: QualityReport | None = None
     bare_from: str | None = None
+    older: tuple[str, str] | None = None
 
     @property
     def added(self) -> int:
@@ -170,10 +173,12 @@ def load(
         spans = joined([*wanted, *lost])
         done = take_in(workspace, market, spool, opened, spans, told)
         spool.remove()
+        older = _older(folder, opened) if stored is None and timerange is None else None
     if stored is not None and (done.result is None or not done.result.changed):
         _verify(folder)  # an answer of nothing new says that the bars are there
     found = _summary(folder, source, stored, done, _asked(spans))
-    return found if timerange is None else replace(found, bare_from=_bare(folder, spans, interval))
+    bare = None if timerange is None else _bare(folder, spans, interval)
+    return replace(found, bare_from=bare, older=older)
 
 
 def take_in(
@@ -341,6 +346,18 @@ def _bare(folder: Path, spans: Sequence[Range], interval: int) -> str | None:
     first = read_manifest(folder).parts[0].first
     bare = bool(spans) and spans[0][0] * MS <= first - interval
     return time_text(spans[0][0] * MS) if bare else None
+
+
+def _older(folder: Path, source: Source) -> tuple[str, str] | None:
+    """What shows that the exchange kept older bars to itself; a question more must not fail a load."""
+    if not (folder / MANIFEST).exists():
+        return None
+    try:
+        found = source.older(read_manifest(folder).parts[0].first // MS)
+    except (DataError, OutageError) as error:
+        _log.info("whether there are older bars was not answered: %s", error)
+        return None
+    return found and (found[0], str(time_text(found[1] * MS)))
 
 
 def _summary(

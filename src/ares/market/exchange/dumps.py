@@ -77,6 +77,9 @@ class DumpSource:
         now = time.time() if self._web.now is None else self._web.now
         return int(now * 1000) // _DAY_MS * _DAY_MS
 
+    def older(self, first: int) -> None:
+        """As `Source.older`: where a file is not there, nothing older is."""
+
     def page(self, cursor: int, end: int) -> Page:
         """As `Source.page`: a month, a day, or a stretch without files."""
         day = dt.datetime.fromtimestamp(cursor / 1000, dt.UTC).date()

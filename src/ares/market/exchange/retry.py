@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ares.core.errors import OutageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 R = TypeVar("R")
 
@@ -101,6 +101,24 @@ def retry_after(header: str | None, date: str | None = None) -> float | None:
     if until is None:
         return None
     return max(0.0, until - (time.time() if now is None else now))
+
+
+def told_reset(headers: Mapping[str, str]) -> float | None:
+    """Seconds until questions are counted anew, as exchanges say that do not send `Retry-After`.
+
+    KuCoin says in how many milliseconds, Bybit at which one by the clock of its `Date`. Both send the
+    headers with every answer, so they only mean something where one asked too much.
+
+    Args:
+        headers: Names in small letters.
+    """
+    until, moment = headers.get("gw-ratelimit-reset"), headers.get("x-bapi-limit-reset-timestamp")
+    if until is not None and until.isascii() and until.isdigit() and len(until) < 12:
+        return int(until) / 1000
+    if moment is not None and moment.isascii() and moment.isdigit() and len(moment) < 15:
+        now = http_time(headers.get("date"))
+        return max(0.0, int(moment) / 1000 - (time.time() if now is None else now))
+    return None
 
 
 def http_time(header: str | None) -> float | None:

@@ -64,6 +64,19 @@ class Source(Protocol):
         """
         ...
 
+    def older(self, first: int) -> tuple[str, int] | None:
+        """What shows that there are bars before `first` (Unix ms), the first one that it sent.
+
+        Returns:
+            A longer timeframe and the time of its first bar, which ended before; None where nothing
+            shows it.
+
+        Raises:
+            DataError: As `page`.
+            OutageError: As `page`.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Market:

@@ -31,10 +31,11 @@ from ares.market.reading.columns import (
     ohlcv_layout,
     refuse_clock,
 )
-from ares.market.reading.csvplain import TimeKind, read_plain, rows_of, time_kind
+from ares.market.reading.csvplain import read_plain, rows_of
 from ares.market.reading.csvquick import read_quick
 from ares.market.reading.table import EMPTY, ISO, NUMBER, ZONED, Table, as_array, guarded, joined
 from ares.market.reading.textfile import BOM, blocks_of, first_line, line_ends
+from ares.market.reading.timeforms import first_time
 from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ares.core.types import Int64Array
+    from ares.market.reading.timeforms import TimeKind
 
 
 _BLOCK: Final = 4 * 1024**2
@@ -154,7 +156,8 @@ def _opened(
     reader = _Reader(
         data, where, start, delimiter, headed, date_format, layout, guessed, rows_before
     )
-    return dataclasses.replace(reader, kind=reader.kind_of_times())
+    kind, first_stamp = reader.first_time()
+    return dataclasses.replace(reader, kind=kind, first_stamp=first_stamp)
 
 
 def _unnamed_layout(width: int, where: str) -> Layout:
@@ -219,7 +222,8 @@ def _is_value(cell: str) -> bool:
 class _Reader:
     """The guarded text of one block of a file, and how it is to be read.
 
-    `guessed`: the columns have no names, and the layout is the first of `_ORDERS`.
+    `guessed`: the columns have no names, and the layout is the first of `_ORDERS`. `kind` is that of
+    `first_stamp`, the first time of the file.
     """
 
     data: bytes
@@ -232,6 +236,7 @@ class _Reader:
     guessed: bool
     rows_before: int
     kind: TimeKind = "formatted"
+    first_stamp: str = ""
 
     def read(self) -> Table:
         """Parse the six columns of the layout, fast where every cell is in order.
@@ -268,24 +273,25 @@ class _Reader:
                 headed=self.headed,
                 rows_before=self.rows_before,
                 date_format=self.date_format or "",
+                first=self.first_stamp,
             )
         return table.noted(self.layout.note) if self.layout.note else table
 
-    def kind_of_times(self) -> TimeKind:
-        """How timestamps are written.
+    def first_time(self) -> tuple[TimeKind, str]:
+        """How timestamps are written, and the first one.
 
         Raises:
             DataError: No timestamp can be read.
         """
         if self.date_format is not None:
-            return "formatted"
+            return "formatted", ""
         layout = self.layout
         if layout.clock is not None:
             for row, cells in itertools.islice(self._rows(), 1):
                 if len(cells) == layout.width:
                     stamp, clock = cells[layout.positions[0]], cells[layout.clock]
                     refuse_clock(stamp, clock, f"{self.where}, row {row}")
-        return time_kind(self._rows(), layout.position("timestamp"), self.where)
+        return first_time(self._rows(), layout.position("timestamp"), self.where)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         return rows_of(

@@ -12,7 +12,7 @@ from ares.market.reading.textfile import NEWLINE, line_ends
 
 if TYPE_CHECKING:
     from ares.market.reading.columns import Layout
-    from ares.market.reading.csvplain import TimeKind
+    from ares.market.reading.timeforms import TimeKind
 
 
 def read_quick(

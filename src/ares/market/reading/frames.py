@@ -9,6 +9,7 @@ import numpy as np
 from ares.core.errors import DataError
 from ares.market.raw import COLUMNS, NO_TIME, CellProblem, RawBars, normalise_timestamps
 from ares.market.reading.columns import refuse_clock
+from ares.market.reading.timeforms import time_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,9 @@ def raw_from_frame(df: pd.DataFrame, *, name: str = "") -> RawBars:
     columns, time = _find_columns(df, name)
     problems: list[CellProblem] = []
     timestamp, texts = timestamps_of(time, where=where)
-    problems.extend(CellProblem(row, "timestamp", text) for row, text in texts)
+    readable = np.flatnonzero(timestamp != NO_TIME)
+    first = str(time.iloc[readable[0]]).strip() if texts and len(readable) else ""
+    problems.extend(time_problem(row, text, first) for row, text in texts)
     decimals = df.attrs.get("decimals", {})
     values: dict[str, Float64Array] = {}
     for column in COLUMNS[1:]:

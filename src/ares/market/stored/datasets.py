@@ -39,7 +39,7 @@ from ares.market.stored.partitions import (
     read_manifest,
     write_manifest,
 )
-from ares.market.stored.rows import FileRows, row_of_time
+from ares.market.stored.rows import FileRows, rows_of_times
 from ares.market.stored.scratch import scratch_folder
 from ares.market.stored.writing import DoorOptions, door_rules, locked, manifest_of
 from ares.market.timerange import parse_timerange
@@ -50,8 +50,9 @@ if TYPE_CHECKING:
 
     from ares.market.bars import Bars
     from ares.market.checking.door import DoorRules
+    from ares.market.checking.faults import Place
     from ares.market.files import Paths
-    from ares.market.quality import QualityReport
+    from ares.market.quality import Finding, QualityReport
     from ares.market.raw import RawBars
     from ares.market.reading.columns import Columns
     from ares.market.stored.parts import Part
@@ -278,25 +279,31 @@ def _check_names(manifest: Manifest, names: tuple[str, str, str], folder: Path) 
 
 
 class _Places:
-    """Names file and row of the first bad print that files have beside the bars of a dataset.
+    """Names file and row of the bad prints that files have beside the bars of a dataset.
 
-    The bars that meet have lost their rows, so the files are read once more, and only once: where
-    other bad prints stand, their times say.
+    The bars that meet have lost their rows, so the files are read once more, when the first place is
+    asked for: by then the times of all are known.
     """
 
     def __init__(self, rows: FileRows) -> None:
         self._rows = rows
-        self._time: int | None = None
-        self._found: tuple[RawBars, int] | None = None
+        self._times: list[int] = []
+        self._found: dict[int, RawBars] | None = None
 
-    def __call__(self, piece: RawBars, row: int, column: str) -> tuple[str, str]:
-        side = 0 if piece.file_of_row is None else int(piece.file_of_row[row])
+    def __call__(self, piece: RawBars, row: int, column: str) -> Place:
+        vague = place_in_rows(piece, row, column)
+        if piece.file_of_row is None or int(piece.file_of_row[row]) == 0:
+            return vague
         time = int(piece.timestamp[row])
-        if side and self._time is None:
-            self._time, self._found = time, row_of_time(self._rows, time)
-        if side and self._time == time and self._found is not None:
-            return place_in_rows(*self._found, column)
-        return place_in_rows(piece, row, column)
+        self._times.append(time)
+
+        def place() -> tuple[str, str]:
+            if self._found is None:
+                self._found = rows_of_times(self._rows, self._times)
+            alone = self._found.get(time)
+            return vague() if alone is None else place_in_rows(alone, 0, column)()
+
+        return place
 
 
 def _merged(
@@ -316,26 +323,25 @@ def _merged(
     checked = keep(folder, door, lambda writer: merged_pieces(sides, _SIDES, writer))
     seam = checked.report
     kept = rules.bad_prints == "keep"
-    own = door.bad_prints_of(1)
+    own = door.bad_prints(1)
     # Prints that stay in the dataset are found by every import, and were counted by their own.
-    judged = _with_prints(record.quality, seam, own if kept else seam.bad_prints)
-    judged = dataclasses.replace(judged, bars=judged.bars - (0 if kept else own))
+    judged = _with_prints(record.quality, own if kept else door.bad_prints())
+    out = 0 if kept else sum(found.count for found in own)
+    judged = dataclasses.replace(judged, bars=judged.bars - out)
     if judged.bad_prints:
         found = next(f for f in judged.findings if f.kind == "bad_prints")
         _log.warning(
             "%d bars are bad prints beside those of the dataset (%s), the first: %s",
             *(found.count, found.action, found.examples[0]),
         )
-    report = added(old.quality, judged, _with_prints(seam, seam, 0))
+    report = added(old.quality, judged, _with_prints(seam, []))
     names = (old.symbol, old.exchange, old.timeframe)
     record = dataclasses.replace(record, quality=judged)
     return manifest_of(checked, report, names, rules, (record,)), seam
 
 
-def _with_prints(report: QualityReport, seam: QualityReport, count: int) -> QualityReport:
-    """The report with `count` of the bad prints of `seam` in place of its own."""
-    findings = [f for f in report.findings if f.kind != "bad_prints"]
-    if count:
-        found = next(f for f in seam.findings if f.kind == "bad_prints")
-        findings.append(dataclasses.replace(found, count=count))
+def _with_prints(report: QualityReport, prints: list[Finding]) -> QualityReport:
+    """The report with these bad prints in place of its own."""
+    findings = [f for f in report.findings if f.kind != "bad_prints"] + prints
+    count = sum(f.count for f in prints)
     return dataclasses.replace(report, bad_prints=count, findings=tuple(findings))

@@ -17,11 +17,11 @@ from ares.market.reading.csvfile import stream_csv
 from ares.market.reading.parquetfile import stream_parquet
 from ares.market.reading.table import guarded
 from ares.market.reading.textfile import NEWLINE, blocks_of
-from ares.market.stored.pieces import LateRowsError
+from ares.market.stored.pieces import LateRowsError, taken
 from ares.store.tables import table_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from ares.market.files import Paths
@@ -100,13 +100,12 @@ class FileRows:
         self.notes = tuple(dict.fromkeys(every))
 
 
-def row_of_time(rows: Rows, time: int) -> tuple[RawBars, int] | None:
-    """The row that the check takes of a time, and those it was read with; None where there is none."""
-    found = None
+def rows_of_times(rows: Rows, times: Collection[int]) -> dict[int, RawBars]:
+    """The row that the check takes of each time, alone; those that are not there are left out."""
+    found = {}
     for raw in rows.arranged(exact=True)[1]:
-        same = np.flatnonzero(raw.timestamp == time)
-        if len(same):
-            found = raw, int(same[-1])  # the last one wins
+        for row in np.flatnonzero(np.isin(raw.timestamp, list(times))):  # the last one wins
+            found[int(raw.timestamp[row])] = taken(raw, np.array([row]))
     return found
 
 
