@@ -168,7 +168,7 @@ def test_an_interrupted_check_says_that_it_begins_anew(
 @pytest.mark.parametrize(
     ("command", "next_time"),
     [
-        ("train", "continues"), ("optimize", "continues"), ("precompute", "continues"),
+        ("train", "continues"), ("train --fresh", "begins anew"), ("optimize", "continues"), ("precompute", "continues"),
         ("backtest", "begins anew"), ("runs list", "begins anew"), ("data list", "begins anew"),
     ],
 )  # fmt: skip

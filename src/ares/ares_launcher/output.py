@@ -33,7 +33,8 @@ R = TypeVar("R")
 def guarded(command: Callable[P, R], *, resumes: bool = False) -> Callable[P, R]:
     """Turn errors of a command into one message and its exit code; `--debug` shows the traceback.
 
-    `resumes` says that the command, interrupted, goes on from there the next time.
+    `resumes` says that the command, interrupted, goes on from there the next time; with `--fresh`
+    none does.
     """
 
     @functools.wraps(command)
@@ -47,7 +48,8 @@ def guarded(command: Callable[P, R], *, resumes: bool = False) -> Callable[P, R]
             code, kind, message = error.exit_code, type(error).__name__, str(error)
             trace = traceback.format_exc()
         except KeyboardInterrupt:
-            code, kind, message = 130, "Interrupted", _interrupted(resumes=resumes)
+            resumed = resumes and not kwargs.get("fresh")
+            code, kind, message = 130, "Interrupted", _interrupted(resumes=resumed)
             trace = traceback.format_exc()
         except BrokenPipeError:
             _ignore_rest()
