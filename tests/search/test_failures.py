@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ares.backtest.strategies import SmaCross
 from ares.core.config import SearchConfig
 from ares.core.errors import InputError
 from ares.core.secrets import register_secret
@@ -16,9 +20,6 @@ from ares.search.failures import Failures, Reason, place_of, told
 from ares.search.objective import Objective
 from ares.search.parallel import ParallelBacktester
 from ares.search.study import run_search
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _fussy(blocks, days_per_year):
@@ -50,6 +51,66 @@ def test_neither_addresses_nor_secrets_nor_control_characters_are_kept():
         "it raised ValueError: <object object at 0x...> \\x1b[2J [secret]"
     )
     assert len(reason.said) < 310
+
+
+class _SpeechlessError(Exception):
+    def __str__(self):
+        raise RuntimeError("what it says cannot be made")
+
+    __repr__ = __str__
+
+
+class _Speechless(SmaCross):
+    """Where `fast` is even, it raises what cannot be told."""
+
+    def signals(self, prepared, params):
+        if params["fast"] % 2 == 0:
+            raise _SpeechlessError
+        return super().signals(prepared, params)
+
+
+def _speechless(blocks, days_per_year):
+    if int(blocks.trades.sum()) > 30:
+        raise _SpeechlessError
+    return float(blocks.sum.sum())
+
+
+def test_an_exception_that_cannot_say_what_it_is_fails_its_points_only(engine, tmp_path: Path):
+    config = SearchConfig(trials=32, initial_samples=32, min_trades=1)
+    problem = engine.problem
+    mute = EngineEvaluator(problem.bars, _Speechless(), objective=Objective(_speechless, 0.0, 1))
+    found = run_search(mute, SmaCross.space, config, ledger=tmp_path / "ledger.sqlite")
+    assert [one.reason.kind for one in found.failures] == ["_SpeechlessError"] * 2
+    assert {one.reason.said for one in found.failures} == {
+        f"the {who} raised _SpeechlessError: (its message raises RuntimeError)"
+        for who in ("strategy", "objective")
+    }
+    even = found.trials["param_fast"] % 2 == 0
+    many = found.trials["n_trades"] > 30
+    assert (found.trials["outcome"][even | many] == "NOT_FINITE").all()
+    assert 0 < found.counts["raised"] == (even | many).sum() < 32
+
+
+def test_a_message_of_any_length_costs_what_is_kept_of_it():
+    error = ValueError("\n" * 4_000_000)
+    tracemalloc.start()
+    reason = Reason.of(error, "it")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(reason.said) < 310
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("raised", ["here", "by ares"])
+def test_a_reason_can_be_written_whatever_it_is_called(raised):
+    kind = type("\x1b[2J", (ValueError,), {})
+    where = Path("b\udcff\n.py")
+    error = InputError("it must be so", where=where) if raised == "by ares" else kind("no")
+    reason = Reason.of(error, "it", str(where))
+    assert json.loads(json.dumps(reason)) == list(reason)
+    for text in reason:
+        assert text.isprintable()
+        text.encode()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 9)), min_size=1))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from ares.backtest.space import ParameterSpace
 from ares.backtest.strategies import BUILT_IN, ModelSignal, ScoreThreshold
-from ares.core.errors import AresError, InputError
+from ares.core.errors import AresError, InputError, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -311,7 +311,7 @@ def run_guarded(path: Path, what: str, call: Callable[[], _T], *, line: int = 0)
             said = error.msg
         else:
             line = _raised_at(path, error) or line
-            said = str(error)
+            said = said_by(error)
         raise InputError(
             f"{what} raised {type(error).__name__}" + (f": {said}" if said else ""),
             where=_place(path, line),

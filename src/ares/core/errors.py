@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 _MAX_VALUE_LENGTH: Final = 200
+_MOST_SAID: Final = 10_000
 
 
 class AresError(Exception):
@@ -67,6 +68,14 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def said_by(error: BaseException) -> str:
+    """What an exception of others says: `str` of it, cut to 10,000 characters; it never raises."""
+    try:
+        return str(error)[:_MOST_SAID]
+    except Exception as worse:  # noqa: BLE001  # a user's `__str__` may raise anything
+        return f"(its message raises {type(worse).__name__})"
 
 
 def _rebuild(cls: type[AresError], rule: str, value: object, where: str, remedy: str) -> AresError:

@@ -13,7 +13,7 @@ import numpy as np
 from ares.backtest.arena import Arena
 from ares.backtest.engine import BatchMarks, check_lookback, run_ranges
 from ares.backtest.metrics import daily_returns
-from ares.core.errors import InputError
+from ares.core.errors import InputError, said_by
 from ares.core.identity import fingerprint
 from ares.kernels.blocks import MEASURES
 from ares.search.blocks import (
@@ -305,7 +305,8 @@ class EngineEvaluator:
         except Exception as error:  # noqa: BLE001  # the point fails alone, as a value
             level = logging.DEBUG if self._warned else logging.WARNING
             self._warned = True
-            _log.log(level, "a point has no score because its run failed: %s (%r)", error, point)
+            said = "a point has no score because its run failed: %s (%r)"
+            _log.log(level, said, said_by(error), point)
             return Reason.of(error, "the strategy")
 
     def _prepare(self) -> tuple[Any, Arena]:

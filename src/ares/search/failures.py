@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ares.core.errors import AresError, one_line
+from ares.core.errors import AresError, one_line, said_by
 from ares.core.secrets import redact
 
 if TYPE_CHECKING:
@@ -41,16 +41,17 @@ class Reason(NamedTuple):
             where: Where that code is, where the error does not say.
         """
         if isinstance(error, AresError):
-            cause = error.__cause__ or error
-            where = error.where or where
+            cause = error if error.__cause__ is None else error.__cause__
+            where = str(error.where or where)
             said = str(AresError(error.rule, value=error.value, remedy=error.remedy))
         else:
             cause, said = error, f"{who} raised {type(error).__name__}"
-            said += f": {error}" if str(error) else ""
+            text = said_by(error)
+            said += f": {text}" if text else ""
         said = _ADDRESS.sub("0x...", redact(one_line(said.removesuffix("."))))
         if len(said) > _LONGEST:
             said = said[:_LONGEST] + "..."
-        return Reason(type(cause).__name__, where, said)
+        return Reason(one_line(type(cause).__name__), one_line(where), said)
 
     @property
     def text(self) -> str:

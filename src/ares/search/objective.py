@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import numpy as np
 
 from ares.backtest.result import Outcome
-from ares.core.errors import ConfigError
+from ares.core.errors import ConfigError, said_by
 from ares.kernels import pooled
 from ares.kernels.blocks import MEASURES
 from ares.search.blocks import BlockTable
@@ -188,8 +188,9 @@ class Objective:
         try:
             return float(self.statistic(blocks, days_per_year))
         except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-            said = "the objective %s raised %r: the point has no score"
-            _log.warning(said, self.name, error, extra={"once": f"{said} {self.name}"})
+            said = "the objective %s raised %s: %s: the point has no score"
+            told = (self.name, type(error).__name__, said_by(error))
+            _log.warning(said, *told, extra={"once": f"{said} {self.name}"})
             where = place_of(self.statistic, error)
             raised[row] = Reason.of(error, "the objective", where)
             return math.nan

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from ares.backtest.strategies import SmaCross
-from ares.core.errors import ConfigError
+from ares.core.errors import ConfigError, said_by
 from ares.core.identity import seed_for
 from ares.market.bars import Bars
 from ares.search.blocks import interleaved_order
@@ -317,7 +317,8 @@ class ProgressiveEvaluator:
         try:
             value = float(function(frame, params))
         except Exception as error:  # noqa: BLE001  # a user's function may raise anything
-            _log.warning("the evaluator function raised %r: the point has no value", error)
+            said = "the evaluator function raised %s: %s: the point has no value"
+            _log.warning(said, type(error).__name__, said_by(error))
             value = math.nan
         if not math.isfinite(value):
             self._counts["failed"] += 1
