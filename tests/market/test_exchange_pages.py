@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -91,3 +92,26 @@ def test_pages_hold_every_bar_that_there_is(
     with kind({(kind.market_id, "1m"): bars}, now=now, **options) as server:
         wanted = bars[(bars[:, 0] >= first) & (bars[:, 0] < end)]
         np.testing.assert_array_equal(pages(server, first, end), wanted)
+
+
+class _Late(Kucoin):
+    """The first bar of every window is left out, unless it is the only one."""
+
+    def opened(self, name: str) -> tuple[np.ndarray, int]:
+        rows, step = super().opened(name)
+        asked = parse_qs(urlsplit(self.requests[-1]).query)
+        start, end = 1000 * int(asked["startAt"][0]), 1000 * int(asked["endAt"][0])
+        return rows[rows[:, 0] >= start + step] if end - start > step else rows, step
+
+
+def test_an_exchange_that_begins_late_whatever_it_is_asked_ends_no_page_late() -> None:
+    bars = synthetic_bars(300, START)
+    end = START + 300 * MINUTE
+    with _Late({("BTC-USDT", "1m"): bars}, now=int(bars[-1, 0]) + DAY) as server:
+        source = CcxtSource(Market(server.symbol, server.exchange, "1m", server.url, 5.0), QUICK)
+        before = len(server.requests)
+        page = source.page(START, end)
+        assert len(server.requests) - before < 14
+        np.testing.assert_array_equal(page.rows, bars[:1])
+        assert page.stop == START + MINUTE
+        np.testing.assert_array_equal(pages(server, end - 12 * MINUTE, end), bars[-12:])

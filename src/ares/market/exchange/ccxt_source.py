@@ -35,6 +35,8 @@ _WINDOW: Final = 100
 _LONGEST: Final = 10_000
 """Bars that no answer is longer than, where ccxt does not say."""
 _REPEATS: Final = 4
+_SHRINKS: Final = 6
+"""Answers to one question at most; two tell how long the answers of an exchange are."""
 _SHOWN: Final = 160
 _REFUSED: Final = frozenset({401, 403, 404, 405, 451})
 _FORBIDDEN: Final = 403
@@ -187,10 +189,12 @@ class CcxtSource:
 
         Some exchanges answer with the newest bars of a window, and with fewer than ccxt believes, or
         of a window that is one bar longer than their answers: what is older would look like a gap. So
-        where bars begin late, those before are asked for.
+        where bars begin late, those before are asked for. An exchange that begins late whatever it is
+        asked for is taken at its shortest answer.
         """
         step = timeframe_ns(timeframe) // MS
-        while True:
+        before = np.empty((0, 6))
+        for _ in range(_SHRINKS):
             rows = self._klines(timeframe, since)
             late = int(rows[0, 0] - since) // step if len(rows) else 0
             limit = _LONGEST if self._limit is None else self._limit
@@ -203,6 +207,7 @@ class CcxtSource:
                     continue
             self._whole = max(self._whole, len(rows))
             return rows
+        return before
 
     def _klines(self, timeframe: str, since: int | None, limit: int | None = None) -> Float64Array:
         self._api.last_json_response = None
