@@ -197,3 +197,16 @@ def test_a_refused_address_is_shown_without_secrets(address: str) -> None:
         load_settings(environ={"ARES_DATA__BASE_URL": address})
     assert "SECRET" not in str(caught.value)
     assert "http" in str(caught.value)
+
+
+def test_a_table_in_place_of_a_value_is_told_where_it_was_given():
+    with pytest.raises(ConfigError, match=r"^command line: search\.trials: .*integer"):
+        load_settings(overrides={"search.trials.foo": 1}, environ={})
+    with pytest.raises(ConfigError, match=r"^environment: search\.trials: .*integer"):
+        load_settings(environ={"ARES_SEARCH__TRIALS__FOO": "1"})
+    with pytest.raises(ConfigError, match=r"^--set search\.trials\.foo: .*integer"):
+        load_settings(
+            overrides={"search.trials.foo": 1},
+            environ={},
+            spelled={"search.trials.foo": "--set search.trials.foo"},
+        )

@@ -131,7 +131,9 @@ def test_runs_list_show_compare_promote(ares: Ares, finished: Finished, home: Pa
     assert ares("runs", "list", "--json", home=home).json["runs"][0]["champion"]
     same = ares("runs", "compare", name, "last", "--json", home=home).json
     assert same["differing"] == []
-    shown = ares("runs", "compare", name, "last", home=home).out
+    twice = ares("runs", "compare", name, "last", home=home)
+    assert (twice.code, twice.err) == (0, "")
+    shown = twice.out
     assert "They differ in: nothing that shapes a result." in shown
     assert "in sample" not in shown
     assert "ot recorded" not in shown

@@ -150,28 +150,26 @@ def runs_compare(
     differing = [key for key in _MADE if _differ([s.get(key) for s in sections])]
     moved = _moved(sections, params)
     differing += ["params"] if moved else []
-    lacking = {
-        folder.name: [key for key in _MADE if key not in s and any(key in o for o in sections)]
-        for folder, s in zip(folders, sections, strict=True)
-    }
+    recorded = [key for key in _MADE if any(key in s for s in sections)]
+    lacking = [[key for key in recorded if key not in s] for s in sections]
     if as_json:
         entries = [
             {
                 "run_id": f.name,
                 **{k: s.get(k) for k in ("metrics", "verdict", *differing)},
                 "measured": _measured(s),
-                "not_recorded": lacking[f.name],
+                "not_recorded": keys,
                 "params": p,
             }
-            for f, s, p in zip(folders, sections, params, strict=True)
+            for f, s, p, keys in zip(folders, sections, params, lacking, strict=True)
         ]
         emit({"runs": entries, "differing": differing})
         return
     _show_compared([folder.name for folder in folders], sections, differing, moved)
     say(f"They differ in: {', '.join(differing) or 'nothing that shapes a result'}.")
-    for (name, keys), made in zip(lacking.items(), sections, strict=True):
+    for folder, made, keys in zip(folders, sections, lacking, strict=True):
         if keys:
-            say(f"Not recorded in {name} ({made.get('kind', 'train')}): {', '.join(keys)}.")
+            say(f"Not recorded in {folder.name} ({made.get('kind', 'train')}): {', '.join(keys)}.")
 
 
 def _differ(values: list[Any]) -> bool:

@@ -69,7 +69,10 @@ def load_settings(
         layers.insert(0, ("mode quick", _copy(QUICK)))
     for origin, tree in layers:
         _merge(merged, tree)
-        origins.update({key: origin for key, _ in _leaves(tree) if key in origins})
+        for key, _ in _leaves(tree):
+            known = next((k for k in origins if key == k or key.startswith(f"{k}.")), None)
+            if known is not None:
+                origins[known] = origin
     return Settings(_validate(merged, origins, spelled or {}), origins)
 
 
