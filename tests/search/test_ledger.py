@@ -72,6 +72,7 @@ def test_what_was_written_is_read_again(tmp_path):
         "UPDATE trials SET outcome = x'00' WHERE number = 5",
         "UPDATE trials SET reason = '[' WHERE number = 5",
         "UPDATE trials SET reason = 7 WHERE number = 5",
+        "UPDATE trials SET reason = '' WHERE number = 5",
         "DELETE FROM trials WHERE number = 7",
         "UPDATE generations SET digest = x'00' WHERE generation = 1",
         "UPDATE generations SET first = 5 WHERE generation = 1",

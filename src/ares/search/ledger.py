@@ -345,7 +345,8 @@ def _facts(row: tuple[Any, ...]) -> bytes:
     number, params, *numbers, outcome, days, n_trades, reason, content = row[:_N_FACTS]
     words = [math.nan if value is None else value for value in numbers]  # SQLite has no NaN
     fixed = _NUMBERS.pack(len(params), number, *words, days, n_trades)
-    return b"".join((fixed, params, outcome.encode(), (reason or "").encode(), content.encode()))
+    why = b"" if reason is None else reason.encode() or b"\0"  # an empty one is none of ours
+    return b"".join((fixed, params, outcome.encode(), why, content.encode()))
 
 
 def _intact(rows: Sequence[tuple[Any, ...]], digest: bytes) -> bool:
