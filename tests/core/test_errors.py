@@ -9,7 +9,8 @@ import re
 import pytest
 
 from ares.core import errors
-from ares.core.errors import AresError, DataError
+from ares.core.errors import AresError, DataError, said_by
+from ares.core.secrets import register_secret
 
 
 def _classes() -> dict[str, type[AresError]]:
@@ -44,3 +45,13 @@ def test_errors_cross_process_borders(cls: type[AresError]) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is cls
     assert str(again) == str(error)
+
+
+def test_what_others_say_is_short_and_keeps_secrets_wherever_it_is_cut() -> None:
+    secret = "a-key-of-somebody-4711"
+    register_secret(secret)
+    for before in range(1_975, 2_003):
+        said = said_by(ValueError("x" * before + secret + "y" * 10**6))
+        assert len(said) == 2_000
+        assert "a-key" not in said
+    assert said_by(KeyError("fast")) == "'fast'"

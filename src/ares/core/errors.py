@@ -23,8 +23,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from ares.core.secrets import redact
+
 _MAX_VALUE_LENGTH: Final = 200
-_MOST_SAID: Final = 10_000
+_MOST_READ: Final = 10_000
+_MOST_SAID: Final = 2_000
 
 
 class AresError(Exception):
@@ -71,9 +74,9 @@ def one_line(text: str) -> str:
 
 
 def said_by(error: BaseException) -> str:
-    """What an exception of others says: `str` of it, cut to 10,000 characters; it never raises."""
+    """What an exception of others says: `str` of it without secrets, cut; it never raises."""
     try:
-        return str(error)[:_MOST_SAID]
+        return redact(str(error)[:_MOST_READ])[:_MOST_SAID]  # no secret is cut to a part of it
     except Exception as worse:  # noqa: BLE001  # a user's `__str__` may raise anything
         return f"(its message raises {type(worse).__name__})"
 
