@@ -169,6 +169,13 @@ def test_a_load_does_not_fail_for_want_of_that_answer(tmp_path: Path) -> None:
         server.faults = [Fault("garbage", path="interval=1440", times=10**6)]
         assert fetch(tmp_path, server, None).older is None
         np.testing.assert_array_equal(stored(tmp_path, server), bars[-720:-1])
+        assert sum("interval=1440" in path for path in server.requests) == 2
+        long = (429, {"Retry-After": "600"}, b"{}")
+        server.faults = [Fault("status", path="interval=1440", value=long, times=10**6)]
+        slept: list[float] = []
+        patient = Retry(base=0.01, cap=0.02, sleep=slept.append)
+        assert fetch(tmp_path / "again", server, None, retry=patient).older is None
+        assert not slept
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
@@ -40,6 +41,7 @@ _SHRINKS: Final = 6
 _SHOWN: Final = 160
 _REFUSED: Final = frozenset({401, 403, 404, 405, 451})
 _FORBIDDEN: Final = 403
+_HASTE: Final = 10.0
 _DAY_MS: Final = DAY // MS
 # What ccxt raises where an answer is not what the exchange's documentation says.
 _MALFORMED: Final = (TypeError, ValueError, KeyError, AttributeError, IndexError)
@@ -156,7 +158,10 @@ class CcxtSource:
         length = timeframe_ns(longer) // MS
         if length <= self._interval or longer not in self._api.timeframes:
             return None
-        rows = self._ask(lambda: self._klines(longer, _EARLIEST))
+        # All bars are there by now: whoever waits for them does not wait long for this.
+        hasty = replace(self._retry, attempts=min(self._retry.attempts, 2), longest=_HASTE)
+        ask = partial(self._translated, lambda: self._klines(longer, _EARLIEST))
+        rows = hasty.call(ask, where=self._where)
         if not len(rows) or rows[0, 0] + length > first:
             return None
         return longer, int(rows[0, 0])
