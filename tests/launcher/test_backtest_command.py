@@ -132,7 +132,10 @@ def test_a_strategy_of_ones_own(ares: Ares, finished: Finished, tmp_path: Path) 
         (("--set", "fast=ten"), "fast must be a finite number; got 'ten'"),
         (("--set", "fee=0.001"), "an option of its own: --fee 0.001"),
         (("--fee", "0.7"), "less than 0.5"),
-        (("--fee", "-0.1"), "costs.fee: input should be greater than or equal to 0; got -0.1"),
+        (
+            ("--fee", "-0.1"),
+            "--fee (costs.fee): input should be greater than or equal to 0; got -0.1",
+        ),
         (("--fill", "middle"), "'next_open' or 'close'"),
         (("--strategy", "sma_cros"), "the nearest name is SmaCross"),
         (("--strategy", "score_threshold"), "trades a score that is given in Python"),

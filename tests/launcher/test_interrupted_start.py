@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -25,8 +26,11 @@ class Dropped:
 
 
 @pytest.fixture(autouse=True)
-def _hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` is a process's last
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `main` sets lasts as long as a process, and here no longer than a test."""
+    logger = logging.getLogger("ares")
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(logger, "handlers", logger.handlers[:])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
