@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +70,7 @@ def load_settings(
     for origin, tree in layers:
         _merge(merged, tree)
         for key, _ in _leaves(tree):
-            known = next((k for k in origins if key == k or key.startswith(f"{k}.")), None)
+            known = _leaf_of(key, origins)
             if known is not None:
                 origins[known] = origin
     return Settings(_validate(merged, origins, spelled or {}), origins)
@@ -246,6 +246,11 @@ def _parsed(text: str) -> Any:
         return text
 
 
+def _leaf_of(key: str, leaves: Iterable[str]) -> str | None:
+    """The leaf of the configuration that `key` is, or wrongly goes on below."""
+    return next((leaf for leaf in leaves if key == leaf or key.startswith(f"{leaf}.")), None)
+
+
 def _place(origin: str, spelled: Mapping[str, str], key: str) -> str:
     """Where a key was given, and the key."""
     if origin == "command line":
@@ -298,7 +303,7 @@ def _validate(tree: Tree, origins: Mapping[str, str], spelled: Mapping[str, str]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        known = next((k for k in origins if key == k or key.startswith(f"{k}.")), None)
+        known = _leaf_of(key, origins)
         place = _place(origins[known], spelled, key) if known else key
         rule = first["msg"].removeprefix("Value error, ")
         raise ConfigError(

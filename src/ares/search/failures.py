@@ -59,7 +59,7 @@ class Reason(NamedTuple):
         return f"{self.where}: {self.said}" if self.where else self.said
 
     @property
-    def sort(self) -> tuple[str, str, str]:
+    def fault(self) -> tuple[str, str, str]:
         """What points share that failed alike: numbers in a message tell points, not faults."""
         return self.kind, self.where, _VARYING.sub("#", self.said)
 
@@ -92,7 +92,7 @@ class Failures:
 
     def add(self, number: int, reason: Reason, params: Mapping[str, Any]) -> None:
         """Take in one point."""
-        self._found.setdefault(reason.sort, (reason, params, []))[2].append(number)
+        self._found.setdefault(reason.fault, (reason, params, []))[2].append(number)
 
     def result(self) -> tuple[Failure, ...]:
         """The kinds of failures, the most frequent one first."""
@@ -110,12 +110,12 @@ def told(failures: Sequence[Failure]) -> str:
     total = sum(len(one.numbers) for one in failures)
     most = f", {len(worst.numbers):,} of them alike" if others else ""
     points = "point failed" if total == 1 else "points failed"
-    kinds = "1 other kind" if len(others) == 1 else f"{len(others)} other kinds"
-    rest = f" There is {kinds} of error." if len(others) == 1 else f" There are {kinds} of errors."
-    return (
-        f"{total:,} {points}{most}: {worst.reason.text}; first at {worst.example}."
-        f"{rest if others else ''}"
-    )
+    said = f"{total:,} {points}{most}: {worst.reason.text}; first at {worst.example}."
+    if not others:
+        return said
+    if len(others) == 1:
+        return f"{said} There is 1 other kind of error."
+    return f"{said} There are {len(others)} other kinds of errors."
 
 
 def place_of(function: Any, error: Exception) -> str:

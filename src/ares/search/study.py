@@ -283,11 +283,11 @@ class _Study:
 
     def _count(self, trial: Trial) -> None:
         score = trial.score
-        raised = score.full and score.reason is not None
-        if raised and score.reason is not None:
-            self.failures.add(trial.number, score.reason, trial.params)
+        raised = score.reason if score.full else None
+        if raised is not None:
+            self.failures.add(trial.number, raised, trial.params)
         self.counts["trials"] += 1
-        self.counts["raised" if raised else "full" if score.full else "stopped"] += 1
+        self.counts["raised" if raised is not None else "full" if score.full else "stopped"] += 1
         self.counts["audited"] += score.audit is not None
         self.counts["failed"] += score.full and not math.isfinite(score.value)
         self.cached += score.source in CACHED
